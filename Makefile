@@ -1,0 +1,65 @@
+# Everything here works on a bare Debian with git, make and python3, and a second time at once.
+# `make help` lists the targets; CONTRIBUTING.md says more.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PY     := $(BIN)/python
+STAMP  := $(VENV)/.stamp
+
+# The real parts (engines, registry) that integration, e2e, demo and bench run on: one line each, all in tests/testbed.
+TESTBED := $(PY) -m tests.testbed
+PACKAGES = $(TESTBED) packages
+SWEEP    = $(TESTBED) sweep
+DEMO     = $(TESTBED) demo
+BENCH    = $(PY) -m bench
+IMAGE   ?= sidecar:dev
+
+# What exists of it; a folder that a later change brings is picked up by itself.
+TYPED       := $(wildcard sidecar tests/testbed)
+INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/*/test_*.py)
+E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
+# The decisions: every branch of these is tested.
+PURE        := sidecar/core/*,sidecar/sources/*,sidecar/targets/spec.py
+PURE_FILES  := $(wildcard sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py)
+
+# `$(call timed,name,command)`: says what runs and how long it took.
+timed = @echo "== $(1)"; start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
+
+.PHONY: help venv lint format unit packages integration e2e test demo bench image sweep lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment in .venv, from the hashed requirements
+
+# python3-venv is what a bare Debian lacks; it is installed only then. The project itself is built without isolation,
+# with the hatchling that requirements/dev.txt pins, so that nothing unhashed is fetched.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "== python3-venv is missing: installing it"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv; }
+	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean: ## remove everything made here, the virtual environment too
+	rm -rf $(VENV) .cache build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -type d -prune -exec rm -rf {} +
+
+# The newest releases that fit pyproject.toml, for every Python and platform at once (--universal). Extra indexes and folders
+# of this machine are left out, and the output names no host: the hashes are what is trusted, wherever the files come from.
+LOCK := env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS -u UV_CONFIG_FILE $(BIN)/uv pip compile --no-config --quiet \
+	--universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+lock: | $(STAMP) ## make requirements/*.txt anew from pyproject.toml
+	$(LOCK) pyproject.toml --output-file requirements/run.txt
+	$(LOCK) pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	@for file in run dev; do sed -i '1i # Made by `make lock` from pyproject.toml; do not edit.' requirements/$$file.txt; done
