@@ -24,6 +24,7 @@ IMAGE   ?= sidecar:dev
 # What exists of it; a folder that a later change brings is picked up by itself.
 TYPED       := $(wildcard sidecar tests/testbed)
 INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/*/test_*.py)
+HAS_TESTBED := $(wildcard tests/testbed/__main__.py)
 E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
 # The decisions: every branch of these is tested.
 PURE        := sidecar/core/*,sidecar/sources/*,sidecar/targets/spec.py
@@ -49,6 +50,46 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+lint: $(STAMP) ## format, lint, types, layers, a docstring on every test (stops at the first that fails)
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy --no-error-summary $(TYPED)
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/interrogate tests
+
+format: $(STAMP) ## write what the formatter and the linter can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+unit: $(STAMP) ## the tests that need nothing real, with coverage; every branch of what decides is covered
+	$(call timed,unit,$(BIN)/pytest --cov --cov-report= --durations=10 --durations-min=0.2 $(ARGS))
+	$(BIN)/coverage report
+	@$(if $(PURE_FILES),echo "== what decides: every branch"; $(BIN)/coverage report --include='$(PURE)' --fail-under=100)
+
+packages: $(STAMP) ## install the real parts that integration and e2e run on (as root, on Debian)
+	$(if $(HAS_TESTBED),$(call timed,packages,$(PACKAGES)),@echo "no tests/testbed: nothing to install")
+
+integration: packages ## one adapter at a time against the real part
+	$(if $(INTEGRATION),$(call timed,integration,$(BIN)/pytest -m integration --durations=10 tests/integration $(ARGS)),@echo "no integration tests")
+
+e2e: packages ## the whole daemon, a real registry and a real engine
+	$(if $(E2E),$(call timed,e2e,$(BIN)/pytest -m e2e --durations=10 tests/e2e $(ARGS)),@echo "no e2e tests")
+
+test: ## everything: what a change must pass
+	@start=$$SECONDS; for step in lint unit integration e2e; do $(MAKE) $$step; done; echo "== everything passed in $$((SECONDS - start)) s"
+
+demo: packages ## a registry, an engine and Sidecar, and a push to watch
+	$(DEMO)
+
+bench: packages ## measure
+	$(BENCH)
+
+image: ## build the container image; IMAGE=name:tag
+	docker build --tag $(IMAGE) .
+
+sweep: $(STAMP) ## remove what killed test runs left on this machine
+	$(SWEEP)
 
 clean: ## remove everything made here, the virtual environment too
 	rm -rf $(VENV) .cache build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
