@@ -1,0 +1,279 @@
+"""Every decision Sidecar takes about one target: same arguments, same answer, and nothing is done here.
+
+``judge`` says whether a rollout begins, ``supersede`` whether a newer digest takes the place of an open one, and
+``next_step`` what moves an open one forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sidecar.core.image import Digest
+from sidecar.core.policy import Action, WhenStopped
+from sidecar.core.rollout import Phase, Revision, Rollout
+from sidecar.core.target import Health, Observed, State, Target
+
+# How often a container may exit, by its own restart policy or started again by us, before its gate fails.
+MOST_RESTARTS = 3
+# How long to wait before looking again while a gate is open; the engine's health checks are seconds apart.
+LOOK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """It is as it should be."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Something could be done and is not; the reason is for the operator.
+
+    Attributes:
+        retry_at: when to look again without being told (our clock, seconds since 1970); None: when something changes.
+        is_failure: its update failed or could not be prepared, so what depends on it is not updated either.
+    """
+
+    reason: str
+    retry_at: float | None = None
+    is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Let the driver make its next engine call.
+
+    Attributes:
+        is_start: it starts the container that the phase wants to see running; these are counted.
+    """
+
+    is_start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Look again after this many seconds, or when a hint comes."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a reference means now, as its registry says.
+
+    Attributes:
+        digest: of the manifest or index that the reference names.
+        identities: everything this platform's image may be recognised by: that digest, the digest of the platform's
+            manifest in the index, the digest of its configuration; as far as they are known.
+    """
+
+    digest: Digest
+    identities: frozenset[str]
+
+    @classmethod
+    def of(cls, digest: Digest, *more: str) -> Resolved:
+        """Make one from its digest and whatever else is known."""
+        return cls(digest=digest, identities=frozenset({digest, *more}))
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a pass runs. Its id becomes the rollout's, if one follows."""
+
+    id: str
+    kind: str
+    delivery_ids: tuple[str, ...] = ()
+
+
+def judge(
+    target: Target,
+    resolved: Resolved,
+    observed: Observed,
+    *,
+    rejected: Mapping[Digest, str],
+    cause: Cause,
+) -> Rollout | Keep | Hold:
+    """Say whether a rollout begins.
+
+    Args:
+        rejected: digests that failed on this service before, with the reason.
+    """
+    if target.refusal is not None:
+        return Hold(target.refusal)
+    if observed.state is State.MISSING:
+        return Hold(f"{target.name} does not exist (any more)")
+    if observed.image is not None and resolved.identities & observed.image.identities:
+        is_same_digest = resolved.digest in observed.image.identities
+        return Keep("up to date" if is_same_digest else "same image for this platform")
+    if resolved.digest in rejected:
+        return Hold(
+            f"{resolved.digest} failed here before ({rejected[resolved.digest]}); "
+            f"push another, or release it: sidecar release {target.id}",
+            is_failure=True,
+        )
+    if target.policy.action is Action.NOTIFY:
+        return Hold(f"{resolved.digest} is available; label sidecar.action is notify")
+    is_stopped = observed.state in (State.EXITED, State.CREATED)
+    if is_stopped and target.policy.when_stopped is WhenStopped.HOLD:
+        return Hold(
+            f"{target.name} is {observed.state}, and what was stopped stays stopped; "
+            f"start it, or update it without starting: sidecar.when-stopped=recreate"
+        )
+    return _begin(target, resolved, observed, cause)
+
+
+def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause) -> Rollout:
+    image = observed.image
+    return Rollout(
+        id=cause.id,
+        target_id=target.id,
+        service=target.service,
+        repository=target.ref.name,
+        ref=str(target.ref),
+        cause=cause.kind,
+        delivery_ids=cause.delivery_ids,
+        min_ready_seconds=target.policy.min_ready_seconds,
+        deadline_seconds=target.policy.deadline_seconds,
+        rollback=target.policy.rollback,
+        platform=image.platform if image else "",
+        from_=Revision(
+            digest=min(image.digests, default=None) if image else None,
+            image_id=image.id if image else None,
+            instance=observed.instance,
+        ),
+        to=Revision(digest=resolved.digest),
+        # A container caught between two restarts of its policy is meant to run.
+        run_state=State.RUNNING if observed.state is State.RESTARTING else observed.state,
+    )
+
+
+def supersede(
+    rollout: Rollout, resolved: Resolved, *, rejected: Mapping[Digest, str], cause: Cause
+) -> tuple[Rollout, Rollout] | None:
+    """Say whether a digest resolved meanwhile takes the place of an open rollout, and give both.
+
+    The old rollout ends superseded, which rejects nothing; the new one returns to the same container if it must.
+    Once a rollout finishes or rolls back it is carried to its end first.
+    """
+    if rollout.phase is not Phase.UPDATING or resolved.digest in rejected:
+        return None
+    if rollout.to.digest is None or rollout.to.digest in resolved.identities:
+        return None
+    newer = replace(
+        rollout,
+        id=cause.id,
+        cause=cause.kind,
+        delivery_ids=cause.delivery_ids,
+        to=Revision(digest=resolved.digest),
+        plan=None,
+        superseded=rollout.to.instance or rollout.superseded,
+        goal_started_at=None,
+        goal_starts=0,
+    )
+    return rollout.enter(Phase.SUPERSEDED, f"{resolved.digest} is newer"), newer
+
+
+def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    """Say what moves an open rollout forward: an engine call, a while, or a new value of it to be recorded."""
+    if _is_changed_by_others(rollout, observed):
+        # What a person made of it stays; only what is ours is cleared away first.
+        return rollout.enter(Phase.ABANDONED, "changed by somebody else meanwhile") if observed.at_rest else Step()
+    match rollout.phase:
+        case Phase.UPDATING:
+            return _update(rollout, observed)
+        case Phase.FINISHING:
+            return _finish(rollout, observed)
+        case _:
+            return _roll_back(rollout, observed)
+
+
+def _is_changed_by_others(rollout: Rollout, observed: Observed) -> bool:
+    if observed.instance is None:
+        # Gone before it ever ran: an engine call of ours fell in between. Gone afterwards: a person removed it.
+        return rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
+    ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
+    return observed.instance not in ours
+
+
+def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    if observed.instance is None or observed.instance != rollout.to.instance:
+        return Step()
+    if rollout.run_state in (State.EXITED, State.CREATED):
+        return rollout.enter(Phase.FINISHING)
+    match _gate(rollout, observed):
+        case _Settled():
+            return rollout.enter(Phase.FINISHING)
+        case _Broken(reason) if rollout.rollback and rollout.from_.instance is not None:
+            return rollout.enter(Phase.ROLLING_BACK, reason)
+        case _Broken(reason):
+            return replace(rollout.enter(Phase.FINISHING, reason), is_broken=True)
+        case undecided:
+            return undecided
+
+
+def _finish(rollout: Rollout, observed: Observed) -> Rollout | Step:
+    if not observed.at_rest:
+        return Step()
+    if rollout.is_broken:
+        return rollout.enter(Phase.FAILED, f"{rollout.reason}; label sidecar.rollback is false, so it was left there")
+    return rollout.enter(Phase.SUCCEEDED)
+
+
+def _roll_back(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    if observed.instance != rollout.from_.instance or not observed.at_rest:
+        return Step()
+    if rollout.run_state in (State.EXITED, State.CREATED):
+        return rollout.enter(Phase.ROLLED_BACK)
+    if rollout.settled:
+        is_restored = observed.state is rollout.run_state
+        return rollout.enter(Phase.ROLLED_BACK) if is_restored else Step()
+    match _gate(rollout, observed):
+        case _Settled():
+            return replace(rollout, settled=True)
+        case _Broken(reason):
+            return rollout.enter(Phase.FAILED, f"{rollout.reason}; then the one put back failed as well: {reason}")
+        case undecided:
+            return undecided
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """The gate is passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    reason: str
+
+
+def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Settled | _Broken:
+    """Watch the goal's container, which is in its place, until it has been healthy long enough or failed."""
+    detail = f" ({observed.detail})" if observed.detail else ""
+    if observed.state in (State.CREATED, State.EXITED):
+        if rollout.goal_starts < MOST_RESTARTS:
+            return Step(is_start=True)
+        word = "did not start" if observed.state is State.CREATED else "exited"
+        return _Broken(f"{word}, {rollout.goal_starts} times{detail}")
+    if observed.restarts >= MOST_RESTARTS:
+        return _Broken(f"was restarted {observed.restarts} times by its restart policy{detail}")
+    if observed.health is Health.UNHEALTHY:
+        return _Broken(f"became unhealthy{detail}")
+    if rollout.goal_started_at is None:
+        # Once, and on record: the deadline counts from here whatever restarts follow, ours included.
+        return replace(rollout, goal_started_at=observed.started_at or observed.now)
+    return _watch(rollout, observed, detail)
+
+
+def _watch(rollout: Rollout, observed: Observed, detail: str) -> Wait | _Settled | _Broken:
+    deadline = (rollout.goal_started_at or observed.now) + rollout.deadline_seconds
+    since = observed.healthy_since
+    if since is not None and observed.now >= since + rollout.min_ready_seconds:
+        return _Settled()
+    # Healthy in time, and only not yet long enough: that is waited out, to the next failure at the latest.
+    is_in_time = since is not None and since <= deadline
+    if observed.now >= deadline and not is_in_time:
+        return _Broken(f"was not healthy within {rollout.deadline_seconds:g} seconds{detail}")
+    due = since + rollout.min_ready_seconds if since is not None else deadline
+    return Wait(min(LOOK_SECONDS, max(due - observed.now, 0.05)))

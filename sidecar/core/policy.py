@@ -1,0 +1,173 @@
+"""What a container's labels ask of Sidecar; reads labels into values, and says which one is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_D = TypeVar("_D")
+
+PREFIX = "sidecar."
+
+
+class Action(StrEnum):
+    """What is done when there is a new digest."""
+
+    RECREATE = "recreate"
+    PULL = "pull"
+    NOTIFY = "notify"
+
+
+class Strategy(StrEnum):
+    """In which order the old and the new one run."""
+
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
+class WhenStopped(StrEnum):
+    """What is done with a container that is not running."""
+
+    HOLD = "hold"
+    RECREATE = "recreate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The labels of one target, read.
+
+    Attributes:
+        min_ready_seconds: how long it must be healthy (or running, without a health check).
+        deadline_seconds: how long it may take to become healthy, from its first start.
+        settle_seconds: how long to wait after the first hint of a quiet target; None means as set for all.
+        depends_on: names of services or containers that are updated before it, beside Compose's own.
+        scope: which of several Sidecars on one engine it belongs to; None is the one without a scope.
+    """
+
+    enable: bool = False
+    action: Action = Action.RECREATE
+    strategy: Strategy = Strategy.STOP_FIRST
+    min_ready_seconds: float = 10.0
+    deadline_seconds: float = 300.0
+    settle_seconds: float | None = None
+    rollback: bool = True
+    when_stopped: WhenStopped = WhenStopped.HOLD
+    depends_on: tuple[str, ...] = ()
+    scope: str | None = None
+
+
+# Keys of the public contract that this version cannot do yet. Ignoring one would do what its user
+# asked us not to do, so a target that sets it is held with the reason instead.
+_NOT_YET = {
+    "policy": "digest",
+    "approval": "auto",
+    "window": "always",
+    "min-age": "0",
+    "hook.pre-update": "",
+    "hook.post-update": "",
+}
+_KNOWN = frozenset(
+    {
+        "enable",
+        "action",
+        "strategy",
+        "min-ready",
+        "deadline",
+        "settle",
+        "rollback",
+        "when-stopped",
+        "depends-on",
+        "scope",
+        "drain",
+        "start-first-volumes",
+        *_NOT_YET,
+    }
+)
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+def parse_duration(text: str) -> float:
+    """Read ``90``, ``90s``, ``5m`` or ``1h30m`` as seconds.
+
+    Raises:
+        ValueError: the text is no duration.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
+        msg = f"{text!r} is no duration; write seconds or a form like 90s, 5m, 1h30m"
+        raise ValueError(msg)
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def parse_bool(text: str) -> bool:
+    """Read ``true`` or ``false`` as people write them.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        msg = f"{text!r} is neither true nor false"
+        raise ValueError(msg)
+    return word in _TRUE
+
+
+def is_enabled(labels: Mapping[str, str], *, default: bool) -> bool:
+    """Say whether the labels ask for Sidecar; a value that cannot be read counts as yes, so that it is reported."""
+    text = labels.get(PREFIX + "enable")
+    if text is None:
+        return default
+    return text.strip().lower() not in _FALSE
+
+
+def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> Policy:
+    """Read the ``sidecar.*`` labels.
+
+    Raises:
+        ValueError: a label is unknown, unreadable, or asks for what this version cannot do; the message names it.
+    """
+    ours = {key.removeprefix(PREFIX): value for key, value in labels.items() if key.startswith(PREFIX)}
+    for key, value in ours.items():
+        if key not in _KNOWN:
+            msg = (
+                f"label {PREFIX + key} is not known; known are {', '.join(PREFIX + known for known in sorted(_KNOWN))}"
+            )
+            raise ValueError(msg)
+        if key in _NOT_YET and value.strip() != _NOT_YET[key]:
+            msg = f"label {PREFIX + key}={value!r} is not supported yet; remove it, or update this container by hand"
+            raise ValueError(msg)
+    return Policy(
+        enable=_read(ours, "enable", parse_bool, default_enable),
+        action=_read(ours, "action", Action, Action.RECREATE),
+        strategy=_read(ours, "strategy", Strategy, Strategy.STOP_FIRST),
+        min_ready_seconds=_read(ours, "min-ready", parse_duration, 10.0),
+        deadline_seconds=_read(ours, "deadline", parse_duration, 300.0),
+        settle_seconds=_read(ours, "settle", parse_duration, None),
+        rollback=_read(ours, "rollback", parse_bool, True),
+        when_stopped=_read(ours, "when-stopped", WhenStopped, WhenStopped.HOLD),
+        depends_on=_names(ours.get("depends-on", "")),
+        scope=ours.get("scope", "").strip() or None,
+    )
+
+
+def _read(labels: Mapping[str, str], key: str, parse: Callable[[str], _T], default: _D) -> _T | _D:
+    if (text := labels.get(key)) is None:
+        return default
+    try:
+        return parse(text.strip())
+    except ValueError as error:
+        choices = f"; accepted are {', '.join(parse)}" if isinstance(parse, type) and issubclass(parse, StrEnum) else ""
+        msg = f"label {PREFIX + key}={text!r}: {error}{choices}"
+        raise ValueError(msg) from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,131 @@
+"""A rollout: one attempt to move one target from one digest to another; pure data, and the table of its phases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from sidecar.core.image import Digest
+from sidecar.core.policy import Strategy
+from sidecar.core.target import State
+
+
+class Phase(StrEnum):
+    """Where a rollout stands in Sidecar's own account; where the containers stand is read from the engine."""
+
+    UPDATING = "updating"
+    FINISHING = "finishing"
+    ROLLING_BACK = "rolling_back"
+    SUCCEEDED = "succeeded"
+    ROLLED_BACK = "rolled_back"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    ABANDONED = "abandoned"
+
+
+# The whole state machine: what follows an open phase. A phase that is no key is final.
+NEXT: Mapping[Phase, frozenset[Phase]] = {
+    Phase.UPDATING: frozenset({Phase.FINISHING, Phase.ROLLING_BACK, Phase.SUPERSEDED, Phase.ABANDONED}),
+    Phase.FINISHING: frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABANDONED}),
+    Phase.ROLLING_BACK: frozenset({Phase.ROLLED_BACK, Phase.FAILED, Phase.ABANDONED}),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One of the two ends of a rollout.
+
+    Attributes:
+        digest: what the registry knows it by; None for an image that was never pulled.
+        image_id: the engine's identifier of it, once it is there.
+        instance: the container (or image) that embodies it, once there is one.
+    """
+
+    digest: Digest | None = None
+    image_id: str | None = None
+    instance: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """What the engine cannot tell of one rollout. The journal keeps each of its values.
+
+    Attributes:
+        service, repository: what a rejected digest is remembered for.
+        ref: the reference as configured.
+        cause: why it began, in a word; delivery_ids are the deliveries that asked for it.
+        run_state: the state of the old container that the new one is left in.
+        plan: what the driver prepared, for the driver only; None until everything that can fail cheaply is done.
+        superseded: the instance of a rollout that this one took the place of, which is in the way.
+        goal_started_at: first start of the container that this phase wants to see running (engine's clock).
+        goal_starts: how often we started it again after it had exited.
+        settled: the gate of the rollback is passed; what is left is to pause it again.
+        is_broken: the gate failed and nothing is put back, as its labels ask.
+        reason: why the phase was entered; empty while all goes well.
+        log_tail: the last lines of the container that failed its gate.
+    """
+
+    id: str
+    target_id: str
+    service: str
+    repository: str
+    ref: str
+    cause: str
+    delivery_ids: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.STOP_FIRST
+    min_ready_seconds: float
+    deadline_seconds: float
+    rollback: bool = True
+    platform: str
+    from_: Revision
+    to: Revision
+    run_state: State
+    phase: Phase = Phase.UPDATING
+    plan: Mapping[str, Any] | None = None
+    superseded: str | None = None
+    goal_started_at: float | None = None
+    goal_starts: int = 0
+    settled: bool = False
+    is_broken: bool = False
+    reason: str = ""
+    log_tail: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether something remains to be done."""
+        return self.phase in NEXT
+
+    @property
+    def is_prepared(self) -> bool:
+        """Say whether the engine may be changed: until then the rollout is only an intent."""
+        return self.plan is not None
+
+    @property
+    def goal(self) -> Revision:
+        """What this phase wants to see running."""
+        return self.from_ if self.phase is Phase.ROLLING_BACK else self.to
+
+    @property
+    def rejected(self) -> Digest | None:
+        """The digest whose container was started and failed its gate; it is not tried again."""
+        return self.to.digest if self.phase is Phase.ROLLING_BACK or self.is_broken else None
+
+    def enter(self, phase: Phase, reason: str = "") -> Rollout:
+        """Enter another phase, whose goal has not been started yet.
+
+        Raises:
+            ValueError: the table does not lead there; a defect of ours.
+        """
+        if phase not in NEXT.get(self.phase, ()):
+            msg = f"rollout {self.id}: {self.phase} does not lead to {phase}"
+            raise ValueError(msg)
+        return replace(
+            self,
+            phase=phase,
+            reason=reason or self.reason,
+            goal_started_at=None,
+            goal_starts=0,
+            settled=False,
+        )
