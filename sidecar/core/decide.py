@@ -177,7 +177,7 @@ def supersede(
 
 def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     """Say what moves an open rollout forward: an engine call, a while, or a new value of it to be recorded."""
-    if _is_changed_by_others(rollout, observed):
+    if is_changed_by_others(rollout, observed.instance):
         # What a person made of it stays; only what is ours is cleared away first.
         return rollout.enter(Phase.ABANDONED, "changed by somebody else meanwhile") if observed.at_rest else Step()
     match rollout.phase:
@@ -189,12 +189,12 @@ def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return _roll_back(rollout, observed)
 
 
-def _is_changed_by_others(rollout: Rollout, observed: Observed) -> bool:
-    if observed.instance is None:
+def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
+    """Say whether what bears the target's name is neither of the two ends of its rollout."""
+    if instance is None:
         # Gone before it ever ran: an engine call of ours fell in between. Gone afterwards: a person removed it.
         return rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
-    ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
-    return observed.instance not in ours
+    return instance not in (rollout.from_.instance, rollout.to.instance, rollout.superseded)
 
 
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:

@@ -1,0 +1,300 @@
+"""What is there, and the phase -> the next engine call. Pure: it chooses one call, and makes none.
+
+Three slots belong to a container target ``web``: the current one under its own name, the candidate
+``web.sidecar-new`` and the parked old one ``web.sidecar-old``. Every row below reads what the engine shows in them
+and names one call that brings the phase nearer to its goal, so it does not matter how the slots came to be as they
+are: by the call before, by a crash in between, by a person, or by a reboot.
+
+The order of an update is fixed by what a crash of the whole host leaves behind: the candidate exists before the old
+one stops; the old one is stopped, then loses its restart policy, then its name, so that a reboot in between brings
+it back under its own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.core.decide import is_changed_by_others
+from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.target import State
+
+_NO_RESTART = "no"
+_IS_UP = frozenset({State.RUNNING, State.RESTARTING})
+_IS_MEANT_STOPPED = frozenset({State.EXITED, State.CREATED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One container.
+
+    Attributes:
+        is_complete: it is connected to every network it was created for.
+    """
+
+    id: str
+    image_id: str
+    state: State
+    restart_policy: Mapping[str, Any]
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """What the engine shows of one target.
+
+    Attributes:
+        tag_image: what the configured reference names locally now; None when it names nothing.
+        tag_is_shared: another container of the same reference runs the new image, so the tag is not ours to move back.
+        previous_image: what our own tag keeps as the image before the last update.
+    """
+
+    current: Slot | None = None
+    candidate: Slot | None = None
+    parked: Slot | None = None
+    tag_image: str | None = None
+    tag_is_shared: bool = False
+    previous_image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create one end of the rollout from its recorded request, under the candidate's name."""
+
+    is_old: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take a candidate as ours whose creation was not recorded any more; no engine call."""
+
+    container_id: str
+    is_old: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Stop a container with its own grace and signal."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start a container."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Pause a container."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unpause:
+    """Let a paused container go on."""
+
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetRestartPolicy:
+    """Change the restart policy of a container: to ``no``, or back to its own."""
+
+    container_id: str
+    is_own: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """Give a container the target's name, or that of the parked one."""
+
+    container_id: str
+    is_parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove a stopped container; with the anonymous volumes of its own creation where it is not the old one."""
+
+    container_id: str
+    volumes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MoveTag:
+    """Let the configured reference name this image."""
+
+    image_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPrevious:
+    """Let our own tag keep this image, which a rollback by hand would need; what it kept before may go."""
+
+    image_id: str
+
+
+Call = Create | Adopt | Stop | Start | Pause | Unpause | SetRestartPolicy | Rename | Remove | MoveTag | KeepPrevious
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """No call is right: a container that no rollout of ours explains is in the way."""
+
+    container_id: str
+
+
+def next_call(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+    """Give the next engine call, or None when the engine shows what the phase wants."""
+    if is_changed_by_others(rollout, slots.current.id if slots.current else None):
+        return _clear(rollout, slots)
+    match rollout.phase:
+        case Phase.UPDATING:
+            return _update(rollout, slots)
+        case Phase.FINISHING:
+            return _finish(rollout, slots)
+        case Phase.ROLLING_BACK:
+            return _roll_back(rollout, slots)
+        case _:
+            return None
+
+
+def is_at_rest(rollout: Rollout, slots: Slots) -> bool:
+    """Say whether nothing of a rollout is left to do or to clean, besides starting what is in its place."""
+    has_ours = any(_is_ours(rollout, slot) for slot in (slots.candidate, slots.parked))
+    return not has_ours and isinstance(next_call(rollout, slots), Start | None)
+
+
+def _update(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+    current, candidate = slots.current, slots.candidate
+    if (call := _quiet(slots.parked)) is not None:
+        return call  # somebody started the parked one, by `docker compose start` for example
+    if current is not None and current.id == rollout.to.instance:
+        is_up = current.state in _IS_UP or rollout.run_state in _IS_MEANT_STOPPED
+        return None if is_up else _start(current)
+    if candidate is None:
+        return Create()
+    if candidate.id == rollout.superseded:
+        return _discard(candidate)
+    if candidate.id != rollout.to.instance:
+        return _adopt_or_blocked(rollout, candidate)
+    if not candidate.is_complete:
+        return Remove(candidate.id, volumes=True)
+    if _is_tag_astray(rollout, slots):
+        return MoveTag(rollout.from_.image_id or "")
+    if current is None:
+        return Rename(candidate.id)
+    if current.id == rollout.superseded:
+        return _discard(current)
+    return _park(current)
+
+
+def _park(old: Slot) -> Call:
+    """Take the running one out of the way, so that a reboot at any point brings it back under its own name."""
+    if (call := _quiet(old)) is not None:
+        return call
+    if old.restart_policy.get("Name") not in ("", _NO_RESTART):
+        return SetRestartPolicy(old.id)
+    return Rename(old.id, is_parked=True)
+
+
+def _finish(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+    current, parked = slots.current, slots.parked
+    if (call := _quiet(parked)) is not None:
+        return call
+    if rollout.to.image_id is not None and slots.tag_image != rollout.to.image_id:
+        return MoveTag(rollout.to.image_id)
+    if rollout.from_.image_id is not None and slots.previous_image != rollout.from_.image_id:
+        return KeepPrevious(rollout.from_.image_id)
+    if slots.candidate is not None and _is_ours(rollout, slots.candidate):
+        return _discard(slots.candidate)
+    if current is not None and rollout.run_state is State.PAUSED and current.state is State.RUNNING:
+        return Pause(current.id)
+    if parked is not None and parked.id == rollout.from_.instance:
+        return Remove(parked.id, volumes=False)
+    return None
+
+
+def _roll_back(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+    current, candidate, parked = slots.current, slots.candidate, slots.parked
+    failed = (rollout.to.instance, rollout.superseded)
+    for slot in (current, candidate):
+        if slot is not None and slot.id in failed:
+            return _discard(slot)
+    if _is_tag_astray(rollout, slots):
+        return MoveTag(rollout.from_.image_id or "")
+    if current is not None:
+        return _restore(rollout, current)
+    if parked is not None and parked.id == rollout.from_.instance:
+        return Rename(parked.id)
+    # The old one is gone: what the journal keeps of it stands in.
+    if candidate is None:
+        return Create(is_old=True)
+    if candidate.id != rollout.from_.instance:
+        return _adopt_or_blocked(rollout, candidate, is_old=True)
+    return Rename(candidate.id)
+
+
+def _restore(rollout: Rollout, old: Slot) -> Call | None:
+    wanted = (rollout.plan or {}).get("restart_policy", {})
+    if old.restart_policy.get("Name") != wanted.get("Name", old.restart_policy.get("Name")):
+        return SetRestartPolicy(old.id, is_own=True)
+    if rollout.run_state in _IS_MEANT_STOPPED:
+        return None
+    if rollout.settled and rollout.run_state is State.PAUSED:
+        return Pause(old.id) if old.state is State.RUNNING else None
+    return None if old.state in _IS_UP else _start(old)
+
+
+def _clear(rollout: Rollout, slots: Slots) -> Call | None:
+    """Take away what is ours and leave alone what a person made of the target."""
+    for slot in (slots.candidate, slots.parked):
+        if slot is not None and _is_ours(rollout, slot):
+            return _discard(slot, volumes=slot.id != rollout.from_.instance)
+    return None
+
+
+def _is_ours(rollout: Rollout, slot: Slot | None) -> bool:
+    if slot is None:
+        return False
+    known = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
+    return slot.id in known or _is_unrecorded(rollout, slot)
+
+
+def _is_unrecorded(rollout: Rollout, slot: Slot) -> bool:
+    """Say whether it can only be the candidate whose creation we did not live to record."""
+    return rollout.to.instance is None and rollout.to.image_id is not None and slot.image_id == rollout.to.image_id
+
+
+def _adopt_or_blocked(rollout: Rollout, candidate: Slot, *, is_old: bool = False) -> Adopt | Blocked:
+    wanted = rollout.from_ if is_old else rollout.to
+    if wanted.image_id is not None and candidate.image_id == wanted.image_id:
+        return Adopt(candidate.id, is_old=is_old)
+    return Blocked(candidate.id)
+
+
+def _is_tag_astray(rollout: Rollout, slots: Slots) -> bool:
+    """Say whether the tag names the new image before that has passed its gate."""
+    names_new = rollout.to.image_id is not None and slots.tag_image == rollout.to.image_id
+    return names_new and rollout.from_.image_id not in (None, rollout.to.image_id) and not slots.tag_is_shared
+
+
+def _quiet(slot: Slot | None) -> Call | None:
+    if slot is None:
+        return None
+    if slot.state is State.PAUSED:
+        return Unpause(slot.id)
+    return Stop(slot.id) if slot.state in _IS_UP else None
+
+
+def _start(slot: Slot) -> Call:
+    return Unpause(slot.id) if slot.state is State.PAUSED else Start(slot.id)
+
+
+def _discard(slot: Slot, *, volumes: bool = True) -> Call:
+    return _quiet(slot) or Remove(slot.id, volumes=volumes)

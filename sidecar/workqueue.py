@@ -1,0 +1,145 @@
+"""The queue between hints and passes: keyed by target, coalescing, one pass of a target at a time.
+
+It knows nothing of targets but their ids, and nothing of passes but that they end and may ask to be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from sidecar.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything that one pass answers for.
+
+    Attributes:
+        kinds: why it was asked for, each word once, the first first.
+        delivery_ids: the deliveries that asked for it.
+    """
+
+    kinds: tuple[str, ...]
+    delivery_ids: tuple[str, ...] = ()
+
+    def merged(self, other: Request) -> Request:
+        """Join two requests into one."""
+        return Request(_once(self.kinds + other.kinds), _once(self.delivery_ids + other.delivery_ids))
+
+
+# Runs one pass and says in how many seconds to look again without being told, or None.
+Pass = Callable[[str, Request], Awaitable[float | None]]
+
+
+@dataclass(slots=True)
+class _Key:
+    """One target's place in the queue."""
+
+    hinted: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: Request | None = None
+    due: float = 0.0
+    not_before: float = float("-inf")
+    is_running: bool = False
+    timer: asyncio.Task[None] | None = None
+
+
+class WorkQueue:
+    """Starts the first request of a quiet target at once; those that follow closely become one more pass.
+
+    Passes of different targets run side by side. Times are the clock's monotonic ones.
+
+    Args:
+        debounce_seconds: least time between the starts of two passes of one target.
+    """
+
+    def __init__(self, run_pass: Pass, *, clock: Clock, debounce_seconds: float) -> None:
+        self._run_pass = run_pass
+        self._clock = clock
+        self._debounce_seconds = debounce_seconds
+        self._keys: dict[str, _Key] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._is_closed = False
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until stopping is set; then wait for the passes that run, and start no more."""
+        async with asyncio.TaskGroup() as self._tasks:
+            for name in self._keys:
+                self._schedule(name)
+            await stopping.wait()
+            self._is_closed = True
+            for key in self._keys.values():
+                if key.timer is not None and not key.is_running:
+                    key.timer.cancel()
+                key.hinted.set()  # whoever waits in a gate looks up and finds that we stop
+
+    def add(self, name: str, request: Request, *, delay_seconds: float = 0.0) -> None:
+        """Ask for a pass; after a delay unless one that is due earlier takes it along."""
+        key = self._keys.setdefault(name, _Key())
+        due = self._clock.monotonic() + delay_seconds
+        key.due = due if key.waiting is None else min(key.due, due)
+        key.waiting = request if key.waiting is None else key.waiting.merged(request)
+        if key.is_running:
+            if delay_seconds <= 0:
+                key.hinted.set()
+            return
+        self._schedule(name)
+
+    def take_hint(self, name: str) -> Request | None:
+        """Give what was asked for while the pass of this target runs, and leave it for the pass after it as well."""
+        key = self._keys.get(name)
+        if key is None or not key.hinted.is_set():
+            return None
+        key.hinted.clear()
+        return key.waiting
+
+    async def wait_for_hint(self, name: str, seconds: float) -> None:
+        """Wait, but no longer than until somebody asks for this target."""
+        key = self._keys.setdefault(name, _Key())
+        if self._is_closed:
+            return
+        waiting = asyncio.ensure_future(key.hinted.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait({waiting, sleeping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+
+    @property
+    def depth(self) -> int:
+        """How many targets wait for a pass."""
+        return sum(1 for key in self._keys.values() if key.waiting is not None)
+
+    def _schedule(self, name: str) -> None:
+        key = self._keys[name]
+        if self._tasks is None or self._is_closed or key.waiting is None or key.is_running:
+            return
+        if key.timer is not None:
+            key.timer.cancel()
+        key.timer = self._tasks.create_task(self._start_when_due(name, key), name=f"pass {name}")
+
+    async def _start_when_due(self, name: str, key: _Key) -> None:
+        # One task waits and then runs the pass, so that every task has an owner and one place to fail.
+        if (pause := max(key.due, key.not_before) - self._clock.monotonic()) > 0:
+            await self._clock.sleep(pause)
+        if key.waiting is None or self._is_closed:
+            return
+        request, key.waiting = key.waiting, None
+        key.hinted.clear()
+        key.is_running = True
+        key.not_before = self._clock.monotonic() + self._debounce_seconds
+        try:
+            again_in = await self._run_pass(name, request)
+        finally:
+            key.is_running = False
+        key.timer = None
+        if again_in is not None:
+            self.add(name, Request(("retry",)), delay_seconds=again_in)
+        elif key.waiting is not None:
+            self._schedule(name)
+
+
+def _once(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
