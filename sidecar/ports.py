@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sidecar.core.decide import Resolved
+from sidecar.core.decide import Cause, Resolved
 from sidecar.core.hint import Hint
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.rollout import Rollout
-from sidecar.core.target import Observed, Target
+from sidecar.core.target import Kind, Observed, Target
 
 
 class Registry(Protocol):
@@ -182,6 +182,42 @@ class Clock(Protocol):
         ...
 
 
+class Events(Protocol):
+    """What happens, as it happens: one fact for the log, and for whoever listens."""
+
+    def publish(self, event: str, /, **facts: object) -> None:
+        """Tell one fact under its name of the log contract; never blocks and never fails."""
+        ...
+
+
+class Hints(Protocol):
+    """The queue, as the line sees it."""
+
+    def add(self, name: str, cause: Cause, *, delay_seconds: float = 0.0) -> None:
+        """Ask for a pass of a target."""
+        ...
+
+    def take_hint(self, name: str) -> Cause | None:
+        """Give what was asked of a target since its pass began, or since the last time."""
+        ...
+
+    async def wait_for_hint(self, name: str, seconds: float) -> None:
+        """Wait, but no longer than until somebody asks for this target."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The outside world, as the line is given it."""
+
+    registry: Registry
+    drivers: Mapping[Kind, TargetDriver]
+    journal: Journal
+    hints: Hints
+    clock: Clock
+    events: Events
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
     """What was judged of one target, for people.
@@ -237,12 +273,4 @@ class Control(Protocol):
 
     async def ready(self) -> Mapping[str, str]:
         """Give what is not well, by part (``engine``, ``journal``); empty when the daemon is ready."""
-        ...
-
-
-class Events(Protocol):
-    """What happens, as it happens: the log's events and the progress of pulls."""
-
-    def publish(self, event: str, /, **facts: object) -> None:
-        """Tell whoever listens; never blocks and never fails."""
         ...

@@ -6,31 +6,14 @@ It knows nothing of targets but their ids, and nothing of passes but that they e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from sidecar.core.decide import Cause
 from sidecar.ports import Clock
 
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Everything that one pass answers for.
-
-    Attributes:
-        kinds: why it was asked for, each word once, the first first.
-        delivery_ids: the deliveries that asked for it.
-    """
-
-    kinds: tuple[str, ...]
-    delivery_ids: tuple[str, ...] = ()
-
-    def merged(self, other: Request) -> Request:
-        """Join two requests into one."""
-        return Request(_once(self.kinds + other.kinds), _once(self.delivery_ids + other.delivery_ids))
-
-
 # Runs one pass and says in how many seconds to look again without being told, or None.
-Pass = Callable[[str, Request], Awaitable[float | None]]
+Pass = Callable[[str, Cause], Awaitable[float | None]]
 
 
 @dataclass(slots=True)
@@ -38,7 +21,7 @@ class _Key:
     """One target's place in the queue."""
 
     hinted: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: Request | None = None
+    waiting: Cause | None = None
     due: float = 0.0
     not_before: float = float("-inf")
     is_running: bool = False
@@ -74,20 +57,28 @@ class WorkQueue:
                     key.timer.cancel()
                 key.hinted.set()  # whoever waits in a gate looks up and finds that we stop
 
-    def add(self, name: str, request: Request, *, delay_seconds: float = 0.0) -> None:
+    def add(self, name: str, cause: Cause, *, delay_seconds: float = 0.0) -> None:
         """Ask for a pass; after a delay unless one that is due earlier takes it along."""
         key = self._keys.setdefault(name, _Key())
         due = self._clock.monotonic() + delay_seconds
         key.due = due if key.waiting is None else min(key.due, due)
-        key.waiting = request if key.waiting is None else key.waiting.merged(request)
+        key.waiting = cause if key.waiting is None else key.waiting.merged(cause)
         if key.is_running:
             if delay_seconds <= 0:
                 key.hinted.set()
             return
         self._schedule(name)
 
-    def take_hint(self, name: str) -> Request | None:
-        """Give what was asked for while the pass of this target runs, and leave it for the pass after it as well."""
+    def wake(self, name: str) -> None:
+        """Let a pass that waits in a gate look up now; asks for no pass of its own."""
+        if (key := self._keys.get(name)) is not None and key.is_running:
+            key.hinted.set()
+
+    def take_hint(self, name: str) -> Cause | None:
+        """Give what was asked of this target since its pass began, or since the last time; None when nothing was.
+
+        It is left for the pass after this one as well.
+        """
         key = self._keys.get(name)
         if key is None or not key.hinted.is_set():
             return None
@@ -126,20 +117,15 @@ class WorkQueue:
             await self._clock.sleep(pause)
         if key.waiting is None or self._is_closed:
             return
-        request, key.waiting = key.waiting, None
+        cause, key.waiting = key.waiting, None
         key.hinted.clear()
         key.is_running = True
         key.not_before = self._clock.monotonic() + self._debounce_seconds
         try:
-            again_in = await self._run_pass(name, request)
+            again_in = await self._run_pass(name, cause)
         finally:
             key.is_running = False
         key.timer = None
         if again_in is not None:
-            self.add(name, Request(("retry",)), delay_seconds=again_in)
-        elif key.waiting is not None:
-            self._schedule(name)
-
-
-def _once(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(words))
+            self.add(name, cause, delay_seconds=again_in)
+        self._schedule(name)

@@ -80,11 +80,23 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a pass runs. Its id becomes the rollout's, if one follows."""
+    """Why a target is looked at.
 
-    id: str
+    Attributes:
+        kind: ``webhook``, ``start-up``, ``resync``, ``engine``, ``project``, ``retry``, ``cli``.
+        at: since when it is wanted (our clock, seconds since 1970).
+        delivery_ids: the deliveries that asked for it.
+    """
+
     kind: str
+    at: float
     delivery_ids: tuple[str, ...] = ()
+
+    def merged(self, later: Cause) -> Cause:
+        """Take another one along; a webhook is what people look for, so it names the whole."""
+        kind = later.kind if later.delivery_ids and not self.delivery_ids else self.kind
+        ids = dict.fromkeys(self.delivery_ids + later.delivery_ids)
+        return Cause(kind, min(self.at, later.at), tuple(ids))
 
 
 def judge(
@@ -94,6 +106,7 @@ def judge(
     *,
     rejected: Mapping[Digest, str],
     cause: Cause,
+    rollout_id: str,
 ) -> Rollout | Keep | Hold:
     """Say whether a rollout begins.
 
@@ -121,18 +134,19 @@ def judge(
             f"{target.name} is {observed.state}, and what was stopped stays stopped; "
             f"start it, or update it without starting: sidecar.when-stopped=recreate"
         )
-    return _begin(target, resolved, observed, cause)
+    return _begin(target, resolved, observed, cause, rollout_id)
 
 
-def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause) -> Rollout:
+def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause, rollout_id: str) -> Rollout:
     image = observed.image
     return Rollout(
-        id=cause.id,
+        id=rollout_id,
         target_id=target.id,
         service=target.service,
         repository=target.ref.name,
         ref=str(target.ref),
         cause=cause.kind,
+        started_at=cause.at,
         delivery_ids=cause.delivery_ids,
         min_ready_seconds=target.policy.min_ready_seconds,
         deadline_seconds=target.policy.deadline_seconds,
@@ -150,7 +164,7 @@ def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause)
 
 
 def supersede(
-    rollout: Rollout, resolved: Resolved, *, rejected: Mapping[Digest, str], cause: Cause
+    rollout: Rollout, resolved: Resolved, *, rejected: Mapping[Digest, str], cause: Cause, rollout_id: str
 ) -> tuple[Rollout, Rollout] | None:
     """Say whether a digest resolved meanwhile takes the place of an open rollout, and give both.
 
@@ -163,8 +177,9 @@ def supersede(
         return None
     newer = replace(
         rollout,
-        id=cause.id,
+        id=rollout_id,
         cause=cause.kind,
+        started_at=cause.at,
         delivery_ids=cause.delivery_ids,
         to=Revision(digest=resolved.digest),
         plan=None,

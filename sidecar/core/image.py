@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Self
 
 DOCKER_HUB = "docker.io"
 # All of these are Docker Hub; the engine and old payloads use each of them.
@@ -26,7 +27,8 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Digest:
+    def __new__(cls, text: str) -> Self:
+        """Read a digest."""
         if not _DIGEST.fullmatch(text):
             msg = f"reading a digest: {text[:160]!r} is not 'sha256:' and 64 lower-case hexadecimal digits"
             raise ValueError(msg)

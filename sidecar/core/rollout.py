@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from sidecar.core.image import Digest
-from sidecar.core.policy import Strategy
-from sidecar.core.target import State
+from sidecar.core.image import Digest, ImageRef
+from sidecar.core.policy import Policy, Strategy
+from sidecar.core.target import Kind, State, Target
 
 
 class Phase(StrEnum):
@@ -56,6 +56,7 @@ class Rollout:
         service, repository: what a rejected digest is remembered for.
         ref: the reference as configured.
         cause: why it began, in a word; delivery_ids are the deliveries that asked for it.
+        started_at: when the pass began that started it (our clock, seconds since 1970).
         run_state: the state of the old container that the new one is left in.
         plan: what the driver prepared, for the driver only; None until everything that can fail cheaply is done.
         superseded: the instance of a rollout that this one took the place of, which is in the way.
@@ -73,6 +74,7 @@ class Rollout:
     repository: str
     ref: str
     cause: str
+    started_at: float
     delivery_ids: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STOP_FIRST
     min_ready_seconds: float
@@ -111,6 +113,16 @@ class Rollout:
     def rejected(self) -> Digest | None:
         """The digest whose container was started and failed its gate; it is not tried again."""
         return self.to.digest if self.phase is Phase.ROLLING_BACK or self.is_broken else None
+
+    def as_target(self) -> Target:
+        """Give the target it is of, for when nothing of that is to be seen on the engine."""
+        return Target(
+            id=self.target_id,
+            kind=Kind(self.target_id.partition(":")[0]),
+            ref=ImageRef.parse(self.ref),
+            policy=Policy(),
+            service=self.service,
+        )
 
     def enter(self, phase: Phase, reason: str = "") -> Rollout:
         """Enter another phase, whose goal has not been started yet.

@@ -75,16 +75,18 @@ class Image:
         id: the engine's own identifier: the digest of its configuration, or of its index on the containerd store.
         digests: under which its target's repository knows it; none, one or many.
         platform: ``os/architecture`` and a variant where there is one.
+        aliases: what else it may be recognised by, as its registry says.
     """
 
     id: str
     digests: frozenset[Digest] = field(default_factory=frozenset)
     platform: str = "linux/amd64"
+    aliases: frozenset[str] = field(default_factory=frozenset)
 
     @property
     def identities(self) -> frozenset[str]:
         """Everything it can be recognised by."""
-        return self.digests | {self.id}
+        return self.digests | self.aliases | {self.id}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

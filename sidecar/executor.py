@@ -1,0 +1,195 @@
+"""Carries one open rollout to its end: look, decide, act once, record; it never decides by itself.
+
+A process that starts again finds the rollout open and comes here as if nothing had happened: where the containers
+stand is read from the engine each time around.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from sidecar.core.decide import Cause, Step, Wait, next_step, supersede
+from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.target import Observed, Target
+from sidecar.errors import SidecarError, Transient
+from sidecar.ids import new_id
+from sidecar.ports import Ports, TargetDriver
+
+# Between two looks after the engine or the journal failed: doubled each time, to the most.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
+
+
+@dataclass(slots=True)
+class _Run:
+    """One rollout in hand.
+
+    Attributes:
+        is_untouched: nothing that runs was changed yet, so it may still be left and tried later.
+        asks: whether a newer digest is to be looked for at the next wait.
+        has_turn: it counts against what may pull, or be between stop and start, at once.
+    """
+
+    target: Target
+    driver: TargetDriver
+    rollout: Rollout
+    cause: Cause
+    is_untouched: bool
+    asks: bool
+    has_turn: bool = False
+    is_left: bool = False
+    pause_seconds: float = _FIRST_PAUSE_SECONDS
+
+
+class Executor:
+    """Acts on engine and journal.
+
+    Args:
+        turns: how many targets may pull, or be between stop and start, at once; who only waits in a gate holds none.
+        stopping: the process ends; what waits in a gate is left to the next start.
+    """
+
+    def __init__(self, ports: Ports, *, turns: asyncio.Semaphore, stopping: asyncio.Event) -> None:
+        self._registry = ports.registry
+        self._drivers = ports.drivers
+        self._journal = ports.journal
+        self._hints = ports.hints
+        self._clock = ports.clock
+        self._events = ports.events
+        self._turns = turns
+        self._stopping = stopping
+
+    async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
+        """Do all that can fail cheaply, in turn; nothing that runs is touched and nothing is recorded.
+
+        Raises:
+            Transient, Refused: it could not be prepared.
+        """
+        async with self._turns:
+            return await self._drivers[target.kind].prepare(target, rollout)
+
+    async def carry_out(self, target: Target, rollout: Rollout, cause: Cause, *, is_resumed: bool = False) -> Rollout:
+        """Drive a prepared rollout, or what takes its place, until it is final; or until the process has to end.
+
+        Raises:
+            Transient: engine or journal failed before anything that runs was touched.
+        """
+        run = _Run(target, self._drivers[target.kind], rollout, cause, is_untouched=not is_resumed, asks=is_resumed)
+        try:
+            while run.rollout.is_open and not run.is_left:
+                await self._advance(run)
+        finally:
+            self._give_turn(run)
+        return run.rollout
+
+    async def _advance(self, run: _Run) -> None:
+        """Look once and act once; an engine or a journal that fails is looked at again later, without limit."""
+        try:
+            observed = await run.driver.observe(run.target, run.rollout)
+            run.is_untouched = _is_untouched(run.rollout, observed)
+            await self._act(run, next_step(run.rollout, observed))
+            run.pause_seconds = _FIRST_PAUSE_SECONDS
+        except Transient as error:
+            if run.is_untouched:
+                raise
+            self._publish("rollout.delayed", run.rollout, reason=str(error))
+            await self._wait(run, run.pause_seconds)
+            run.pause_seconds = min(run.pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _act(self, run: _Run, decision: Rollout | Step | Wait) -> None:
+        match decision:
+            case Rollout():
+                await self._enter(run, decision)
+            case Step(is_start=is_start):
+                await self._take_turn(run)
+                if is_start:
+                    await self._record(run, replace(run.rollout, goal_starts=run.rollout.goal_starts + 1))
+                await self._record(run, await run.driver.step(run.target, run.rollout))
+            case Wait(seconds=seconds):
+                self._give_turn(run)
+                if not await self._make_way(run):
+                    await self._wait(run, seconds)
+
+    async def _enter(self, run: _Run, rollout: Rollout) -> None:
+        """Record a new value of the rollout; a new phase is told, and what the failed one said last is kept."""
+        has_new_phase = rollout.phase is not run.rollout.phase
+        if has_new_phase and rollout.rejected is not None and not rollout.log_tail:
+            rollout = replace(rollout, log_tail=await run.driver.log_tail(run.target, run.rollout))
+        await self._record(run, rollout)
+        if has_new_phase:
+            duration = round(self._clock.now() - rollout.started_at, 3)
+            self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration)
+
+    async def _record(self, run: _Run, rollout: Rollout) -> None:
+        """Keep a value before anything follows from it; once something was touched, memory and engine must do."""
+        if rollout == run.rollout:
+            return
+        run.rollout = rollout
+        try:
+            await self._journal.record(rollout)
+        except Transient as error:
+            if run.is_untouched:
+                raise
+            self._publish("journal.failed", rollout, reason=str(error))
+
+    async def _make_way(self, run: _Run) -> bool:
+        """See whether a newer digest takes the place of the one in the gate, if somebody hinted at it."""
+        hinted = self._hints.take_hint(run.target.id)
+        if (hinted is None and not run.asks) or run.rollout.phase is not Phase.UPDATING:
+            return False
+        run.asks = False
+        try:
+            resolved = await self._registry.resolve(run.target.ref)
+            rejected = await self._journal.rejected(run.target.service, run.target.ref.name)
+            pair = supersede(run.rollout, resolved, rejected=rejected, cause=hinted or run.cause, rollout_id=new_id())
+            if pair is None:
+                return False
+            ended, newer = pair
+            # Until the newer one can act the older stays in charge, so both are recorded in one breath.
+            newer = await self.prepare(run.target, newer)
+            await self._journal.record(newer, after=ended)
+        except SidecarError as error:
+            self._publish("rollout.delayed", run.rollout, reason=f"looking for a newer digest: {error}")
+            return False
+        run.rollout = newer
+        self._publish("rollout.superseded", ended)
+        self._publish("rollout.started", newer)
+        return True
+
+    async def _wait(self, run: _Run, seconds: float) -> None:
+        if self._stopping.is_set():
+            run.is_left = True
+            return
+        await self._hints.wait_for_hint(run.target.id, seconds)
+
+    async def _take_turn(self, run: _Run) -> None:
+        if not run.has_turn:
+            await self._turns.acquire()
+            run.has_turn = True
+
+    def _give_turn(self, run: _Run) -> None:
+        if run.has_turn:
+            self._turns.release()
+            run.has_turn = False
+
+    def _publish(self, event: str, rollout: Rollout, **more: object) -> None:
+        self._events.publish(event, **facts_of(rollout), **more)
+
+
+def facts_of(rollout: Rollout) -> dict[str, object]:
+    """Give the keys by which every log line of a rollout can be found."""
+    facts: dict[str, object] = {
+        "target": rollout.target_id,
+        "rollout_id": rollout.id,
+        "image": rollout.ref,
+        "digest": rollout.to.digest,
+        "from_digest": rollout.from_.digest,
+        "phase": rollout.phase,
+        "cause": rollout.cause,
+        "delivery_ids": list(rollout.delivery_ids),
+    }
+    return facts | ({"reason": rollout.reason} if rollout.reason else {})
+
+
+def _is_untouched(rollout: Rollout, observed: Observed) -> bool:
+    return observed.instance == rollout.from_.instance and observed.state is rollout.run_state

@@ -1,0 +1,245 @@
+"""THE LINE: resolve -> observe -> judge -> record -> prepare -> step -> gate -> finish -> record, for one target.
+
+It says in which order things happen; what is right is decided in ``core``, and what is done is done by the adapters.
+There is no second path to a rollout, and no recovery: a rollout that a process left open is the first ``if``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sidecar.core.decide import Cause, Hold, Keep, Resolved, judge
+from sidecar.core.order import Member, Verdict, order
+from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.target import Observed, Target
+from sidecar.errors import Refused, SidecarError, Transient
+from sidecar.executor import Executor, facts_of
+from sidecar.ids import new_id
+from sidecar.ports import Ports
+
+# How long a target is held after its registry, its pull or the engine failed: doubled each time, to the most.
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 5.0, 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One look at one target: what was found, and what follows."""
+
+    target: Target
+    verdict: Verdict
+    resolved: Resolved | None = None
+    observed: Observed | None = None
+    is_open: bool = False
+
+
+class Reconciler:
+    """Brings targets to what their references mean now."""
+
+    def __init__(self, ports: Ports, executor: Executor) -> None:
+        self._ports = ports
+        self._executor = executor
+        self._failures: dict[str, int] = {}
+        self.last: dict[str, Judged] = {}
+
+    async def run_pass(self, target_id: str, cause: Cause) -> float | None:
+        """Reconcile one target, tell the verdict, and say in how many seconds to look again without being told."""
+        try:
+            verdict = await self.reconcile(target_id, cause)
+        except SidecarError as error:
+            verdict = self._hold(target_id, error)
+        except Exception as error:  # noqa: BLE001  # the top of the worker: a defect holds one target, not the daemon
+            self._ports.events.publish("pass.crashed", target=target_id, error=error)
+            verdict = self._hold(target_id, Transient(f"a defect of Sidecar: {type(error).__name__}: {error}"))
+        if not (isinstance(verdict, Hold) and verdict.retry_at is not None):
+            self._failures.pop(target_id, None)
+        self._tell(target_id, verdict, cause)
+        if isinstance(verdict, Hold) and verdict.retry_at is not None:
+            return max(verdict.retry_at - self._ports.clock.now(), 0.0)
+        return None
+
+    async def reconcile(self, target_id: str, cause: Cause) -> Verdict:
+        """Bring one target to what its reference means now. Safe to call at any time.
+
+        Raises:
+            SidecarError: something failed before anything that runs was touched.
+        """
+        # A process that died left its rollout open. Finishing it needs no registry.
+        rollout = await self._ports.journal.open_rollout(target_id)
+        if rollout is not None and rollout.is_prepared:
+            target = await self._find(target_id) or rollout.as_target()
+            rollout = await self._executor.carry_out(target, rollout, cause, is_resumed=True)
+            if rollout.is_open:
+                return Hold("left to the next start: Sidecar stops")
+            rollout = None
+
+        group = await self._group(target_id)
+        judged = {target.id: await self._judge(target, cause) for target in group}
+        mine = judged.get(target_id)
+        verdict = mine.verdict if mine is not None else Keep("it does not exist any more")
+        if rollout is not None:
+            verdict = await self._settle_intent(rollout, verdict)
+        if mine is None or not isinstance(verdict, Rollout):
+            return verdict
+
+        judged[target_id] = mine = replace(mine, verdict=verdict)
+        judged = await self._prepare_others(mine, judged)
+        held = order(_members(judged))
+        self._ask_others(mine, judged, held, cause)
+        if target_id in held:
+            return held[target_id]
+        return await self._roll_out(mine.target, verdict, judged, cause)
+
+    async def _roll_out(
+        self, target: Target, rollout: Rollout, judged: Mapping[str, Judged], cause: Cause
+    ) -> Keep | Hold:
+        """Record the intent, prepare, record that, carry it out; then let those look that waited for it."""
+        await self._ports.journal.record(rollout)
+        self._ports.events.publish("rollout.started", **facts_of(rollout))
+        rollout = await self._executor.prepare(target, rollout)
+        await self._ports.journal.record(rollout)
+        rollout = await self._executor.carry_out(target, rollout, cause)
+        for other in judged.values():
+            if other.target.id != target.id and isinstance(other.verdict, Rollout):
+                self._ask(other.target.id, cause)
+        return self._outcome(rollout)
+
+    def _outcome(self, rollout: Rollout) -> Keep | Hold:
+        match rollout.phase:
+            case Phase.SUCCEEDED:
+                return Keep(f"updated to {rollout.to.digest}")
+            case Phase.ABANDONED:
+                return Hold(rollout.reason, retry_at=self._ports.clock.now() + _FIRST_RETRY_SECONDS)
+            case Phase.ROLLED_BACK | Phase.FAILED:
+                return Hold(f"{rollout.phase}: {rollout.reason}", is_failure=True)
+            case _:
+                return Hold("left to the next start: Sidecar stops")
+
+    async def _find(self, target_id: str) -> Target | None:
+        return next((target for target in await self._targets() if target.id == target_id), None)
+
+    async def _targets(self) -> Sequence[Target]:
+        return [target for driver in self._ports.drivers.values() for target in await driver.list()]
+
+    async def _group(self, target_id: str) -> Sequence[Target]:
+        """Give the target and whatever moves together with it; nothing when it does not exist."""
+        targets = await self._targets()
+        mine = next((target for target in targets if target.id == target_id), None)
+        if mine is None or mine.project is None:
+            return [mine] if mine is not None else []
+        return [target for target in targets if target.project == mine.project and target.kind is mine.kind]
+
+    async def _judge(self, target: Target, cause: Cause) -> Judged:
+        """Look at one target and judge it; what fails is a verdict as well."""
+        open_rollout = await self._ports.journal.open_rollout(target.id)
+        if open_rollout is not None and open_rollout.is_prepared:
+            return Judged(target=target, verdict=open_rollout, is_open=True)
+        try:
+            judged = await self.look(target, cause)
+        except SidecarError as error:
+            judged = Judged(target=target, verdict=self._hold(target.id, error))
+        self.last[target.id] = judged
+        return judged
+
+    async def look(self, target: Target, cause: Cause) -> Judged:
+        """Resolve, observe and judge; changes nothing.
+
+        Raises:
+            SidecarError: registry, engine or journal failed.
+        """
+        if target.refusal is not None:
+            return Judged(target=target, verdict=Hold(target.refusal))
+        resolved = await self._ports.registry.resolve(target.ref)
+        await self._ports.journal.note_digest(target.ref.name, resolved.digest)
+        observed = await self._ports.drivers[target.kind].observe(target, None)
+        resolved, observed = await self._compare_platforms(target, resolved, observed)
+        self._ports.events.publish(
+            "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
+        )
+        rejected = await self._ports.journal.rejected(target.service, target.ref.name)
+        verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
+        return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
+
+    async def _compare_platforms(
+        self, target: Target, resolved: Resolved, observed: Observed
+    ) -> tuple[Resolved, Observed]:
+        """Find out what else both sides are known by: an index may have changed for another platform only."""
+        image = observed.image
+        if image is None or resolved.identities & image.identities:
+            return resolved, observed
+        registry = self._ports.registry
+        wanted = await registry.identities(target.ref, resolved.digest, platform=image.platform)
+        resolved = replace(resolved, identities=resolved.identities | wanted)
+        if wanted & image.identities or image.id not in image.digests:
+            return resolved, observed
+        # On the containerd store an image's id is the digest of its index, so the old index is looked into as well.
+        aliases: frozenset[str] = frozenset()
+        for digest in image.digests:
+            try:
+                aliases |= await registry.identities(target.ref, digest, platform=image.platform)
+            except Refused:
+                continue  # the registry has forgotten the old one: then it is another one
+        return resolved, replace(observed, image=replace(image, aliases=aliases))
+
+    async def _settle_intent(self, intent: Rollout, verdict: Verdict) -> Verdict:
+        """Go on with an intent that was recorded and never prepared, or end it where it is no longer what is wanted."""
+        if isinstance(verdict, Rollout) and verdict.to.digest == intent.to.digest:
+            ids = tuple(dict.fromkeys(intent.delivery_ids + verdict.delivery_ids))
+            return replace(verdict, id=intent.id, started_at=intent.started_at, delivery_ids=ids)
+        if isinstance(verdict, Hold) and verdict.retry_at is not None:
+            return verdict
+        reason = "no longer wanted" if isinstance(verdict, Rollout) else verdict.reason
+        ended = intent.enter(Phase.SUPERSEDED, reason)
+        await self._ports.journal.record(ended)
+        self._ports.events.publish("rollout.superseded", **facts_of(ended))
+        return verdict
+
+    async def _prepare_others(self, mine: Judged, judged: Mapping[str, Judged]) -> dict[str, Judged]:
+        """Prepare everything else of the group that will change, before the first of it is stopped."""
+        prepared = dict(judged)
+        for other in judged.values():
+            if other.target.id == mine.target.id or other.is_open or not isinstance(other.verdict, Rollout):
+                continue
+            try:
+                await self._executor.prepare(other.target, other.verdict)
+            except SidecarError as error:
+                prepared[other.target.id] = replace(other, verdict=self._hold(other.target.id, error))
+        return prepared
+
+    def _ask_others(self, mine: Judged, judged: Mapping[str, Judged], held: Mapping[str, Hold], cause: Cause) -> None:
+        """Enqueue what may start now and has not: a push of one image may have been the hint for another."""
+        for other in judged.values():
+            is_ready = isinstance(other.verdict, Rollout) and not other.is_open and other.target.id not in held
+            if is_ready and other.target.id != mine.target.id:
+                self._ask(other.target.id, cause)
+
+    def _ask(self, target_id: str, cause: Cause) -> None:
+        self._ports.hints.add(target_id, Cause("project", cause.at, cause.delivery_ids))
+
+    def _hold(self, target_id: str, error: SidecarError) -> Hold:
+        if not isinstance(error, Transient):
+            return Hold(str(error), is_failure=True)
+        failures = self._failures.get(target_id, 0)
+        self._failures[target_id] = failures + 1
+        pause = min(_FIRST_RETRY_SECONDS * 2**failures, _LONGEST_RETRY_SECONDS)
+        pause = max(pause, error.retry_after_seconds or 0.0)
+        return Hold(str(error), retry_at=self._ports.clock.now() + pause, is_failure=True)
+
+    def _tell(self, target_id: str, verdict: Verdict, cause: Cause) -> None:
+        """Write the one line that says what came of a pass."""
+        facts: dict[str, object] = {"target": target_id, "cause": cause.kind, "delivery_ids": list(cause.delivery_ids)}
+        judged = self.last.get(target_id)
+        if judged is not None:
+            self.last[target_id] = replace(judged, verdict=verdict)
+            facts |= {"image": str(judged.target.ref), "digest": judged.resolved.digest if judged.resolved else None}
+        match verdict:
+            case Keep(reason=reason):
+                self._ports.events.publish("target.kept", reason=reason, **facts)
+            case Hold(reason=reason, retry_at=retry_at):
+                self._ports.events.publish("target.held", reason=reason, retry_at=retry_at, **facts)
+            case Rollout():
+                pass
+
+
+def _members(judged: Mapping[str, Judged]) -> list[Member]:
+    return [Member(target=each.target, verdict=each.verdict, is_open=each.is_open) for each in judged.values()]
