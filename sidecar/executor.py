@@ -119,6 +119,8 @@ class Executor:
         if has_new_phase:
             duration = round(self._clock.now() - rollout.started_at, 3)
             self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration)
+        if not rollout.is_open:
+            await run.driver.tidy(run.target, rollout)
 
     async def _record(self, run: _Run, rollout: Rollout) -> None:
         """Keep a value before anything follows from it; once something was touched, memory and engine must do."""

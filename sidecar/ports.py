@@ -74,6 +74,10 @@ class TargetDriver(Protocol):
         """Give the last lines of the container that failed its gate; empty when there is none."""
         ...
 
+    async def tidy(self, target: Target, rollout: Rollout) -> None:
+        """Clean images as set, once a rollout is final; what cannot be cleaned is told and left."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:

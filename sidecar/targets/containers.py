@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -111,6 +111,7 @@ def _target(entry: Json, reference: str, *, default_enable: bool) -> Target | No
     policy, refusal = _policy(labels, default_enable=default_enable)
     ref, problem = _reference(reference)
     if policy.action is Action.PULL and problem is None:
+        policy = replace(policy, min_ready_seconds=0.0, rollback=False)
         return Target(
             id=f"image:{ref}", kind=Kind.IMAGE, ref=ref, policy=policy, service=f"image:{ref}", refusal=refusal
         )

@@ -1,0 +1,380 @@
+"""The driver of standalone and Compose containers: looks, prepares, and makes the one engine call it is told.
+
+Which call is right is chosen by ``sequence``, how the new container is made by ``spec``; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.target import Observed, State, Target
+from sidecar.errors import Refused, Transient
+from sidecar.ports import Events, Unmanaged
+from sidecar.targets import containers as reading
+from sidecar.targets import sequence
+from sidecar.targets._engine import Engine, NameConflict
+from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
+from sidecar.targets.images import Images
+from sidecar.targets.losses import difference, unsupported
+from sidecar.targets.sequence import Slot, Slots
+from sidecar.targets.spec import CreateRequest, EngineDefaults, create_request, stop_grace_seconds
+
+Json = dict[str, Any]
+_LOG_LINES = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which containers this Sidecar looks after.
+
+    Attributes:
+        default_enable: those without a label as well.
+        name: its name among several Sidecars on one engine.
+    """
+
+    default_enable: bool = False
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The three containers of a target, inspected; and the engine's clock, 0 when there was none to inspect."""
+
+    now: float
+    current: Json | None
+    candidate: Json | None = None
+    parked: Json | None = None
+
+
+class DockerDriver:
+    """Containers of one engine."""
+
+    def __init__(self, engine: Engine, images: Images, *, events: Events, scope: Scope) -> None:
+        self._engine = engine
+        self._images = images
+        self._events = events
+        self._scope = scope
+        self._defaults: EngineDefaults | None = None
+        # The configured reference of containers that the list shows by their image's id; it never changes.
+        self._references: dict[str, str] = {}
+        # Since when a container is healthy: the engine keeps five results, so that is remembered from look to look.
+        self._healthy_since: dict[str, tuple[tuple[object, ...], float]] = {}
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    async def list(self) -> Sequence[Target]:
+        """Give every labelled container, by one list call."""
+        entries = await self._engine.list_containers()
+        for entry in entries:
+            await self._learn_reference(entry)
+        return reading.discover(
+            entries, self._references, default_enable=self._scope.default_enable, scope=self._scope.name
+        )
+
+    async def unmanaged(self) -> Sequence[Unmanaged]:
+        """Give every container that is left alone, and why."""
+        found = []
+        for entry in await self._engine.list_containers():
+            reason = reading.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name)
+            if reason is not None:
+                found.append(Unmanaged(name=reading.own_name(entry), image=entry["Image"], reason=reason))
+        return found
+
+    async def _learn_reference(self, entry: Json) -> None:
+        # The list shows an image's id once its tag means another one; only then an inspect is needed, once.
+        if entry["Id"] in self._references or not reading.is_image_id(entry["Image"]):
+            return
+        if (inspected := await self._engine.inspect_container(entry["Id"])) is not None:
+            self._references[entry["Id"]] = inspected[0]["Config"]["Image"]
+
+    async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
+        """Look at the container that bears the target's name, and at what a rollout left beside it."""
+        look = await self._look(target.name, with_slots=rollout is not None)
+        is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, look))
+        container = look.current
+        if container is None:
+            return Observed(now=look.now, state=State.MISSING, at_rest=is_at_rest)
+        checked = reading.health_of(container)
+        image = await self._engine.inspect_image(container["Image"])
+        return Observed(
+            now=look.now,
+            state=reading.state_of(container),
+            instance=container["Id"],
+            image=reading.image_of(image, container["Image"], target.ref),
+            health=checked.health,
+            started_at=reading.parse_time(container["State"].get("StartedAt")),
+            restarts=container.get("RestartCount") or 0,
+            healthy_since=self._remembered(target.id, container, checked),
+            detail=reading.detail_of(container),
+            at_rest=is_at_rest,
+        )
+
+    def _remembered(self, target_id: str, container: Json, checked: reading.Checked) -> float | None:
+        key = (container["Id"], container["State"].get("StartedAt"), container.get("RestartCount"))
+        known, since = self._healthy_since.get(target_id, ((), checked.since))
+        is_same_tail = known == key and checked.is_unbroken and checked.since is not None
+        if not is_same_tail or since is None:
+            since = checked.since
+        if since is None:
+            self._healthy_since.pop(target_id, None)
+        else:
+            self._healthy_since[target_id] = (key, since)
+        return since
+
+    async def _look(self, name: str, *, with_slots: bool) -> _Look:
+        now, current = await self._inspect(name)
+        if not with_slots:
+            return _Look(now=now, current=current)
+        at_candidate, candidate = await self._inspect(name + CANDIDATE_SUFFIX)
+        at_parked, parked = await self._inspect(name + PARKED_SUFFIX)
+        return _Look(now=max(now, at_candidate, at_parked), current=current, candidate=candidate, parked=parked)
+
+    async def _inspect(self, name: str) -> tuple[float, Json | None]:
+        inspected = await self._engine.inspect_container(name)
+        # The engine takes the beginning of an id for a name as well.
+        if inspected is None or inspected[0]["Name"] != f"/{name}":
+            return 0.0, None
+        return inspected[1], inspected[0]
+
+    async def _slots(self, target: Target, rollout: Rollout, look: _Look) -> Slots:
+        ref = ImageRef.parse(rollout.ref)
+        tag_image = await self._images.id_of(ref.familiar)
+        previous = await self._images.id_of(":".join(previous_reference(target.name)))
+        if rollout.phase is Phase.FINISHING and previous != rollout.from_.image_id:
+            gone = await self._images.id_of(rollout.from_.image_id or "") is None
+            previous = rollout.from_.image_id if gone else previous  # nothing is left to keep
+        return Slots(
+            current=_slot(look.current),
+            candidate=_slot(look.candidate, rollout),
+            parked=_slot(look.parked),
+            tag_image=tag_image,
+            tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
+            previous_image=previous,
+        )
+
+    async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
+        """Say whether another container of the same reference is on the new image."""
+        for entry in await self._engine.list_containers(filters={"ancestor": [rollout.to.image_id or ""]}):
+            name, reference = reading.own_name(entry), self._references.get(entry["Id"], str(entry["Image"]))
+            is_in_place = reading.base_name(name) == name != target.name
+            if is_in_place and entry["ImageID"] == rollout.to.image_id and not reading.is_image_id(reference):
+                return str(ImageRef.configured(reference)) == rollout.ref
+        return False
+
+    # --- preparing --------------------------------------------------------------------------------------------------
+
+    async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
+        """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
+        container = await self._container_of(target, rollout)
+        old_image = await self._engine.inspect_image(container["Image"])
+        if old_image is None:
+            msg = (
+                f"{target.name} runs {container['Image']}, which the engine does not have any more: "
+                f"what came from that image cannot be told apart from what was configured"
+            )
+            raise Refused(msg)
+        await self._refuse_losses(target, container)
+        await self._refuse_strangers(target, rollout)
+        api, defaults = self._engine.api_version, await self._engine_defaults()
+        restore = create_request(
+            container,
+            old_image=old_image,
+            new_image=old_image,
+            image=container["Config"]["Image"],
+            api=api,
+            engine=defaults,
+        )
+        if rollout.to.digest is None:
+            msg = f"preparing {rollout.id}: it has no digest to pull"
+            raise Refused(msg)
+        new_image = await self._images.pull(target.ref, rollout.to.digest, platform=restore.platform, target=target.id)
+        _refuse_other_platform(old_image, new_image, rollout)
+        request = create_request(
+            container,
+            old_image=old_image,
+            new_image=new_image,
+            image=container["Config"]["Image"],
+            api=api,
+            engine=defaults,
+        )
+        plan = {
+            "container": container,
+            "request": request.to_json(),
+            "restore": restore.to_json(),
+            "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
+        }
+        return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
+
+    async def _container_of(self, target: Target, rollout: Rollout) -> Json:
+        if rollout.plan is not None:  # it takes the place of another: the old one is parked and changed by now
+            return dict(rollout.plan["container"])
+        inspected = await self._engine.inspect_container(rollout.from_.instance or "")
+        if inspected is None or inspected[0]["Name"] != f"/{target.name}":
+            msg = f"{target.name} was replaced by somebody else meanwhile"
+            raise Transient(msg)
+        return inspected[0]
+
+    async def _refuse_losses(self, target: Target, container: Json) -> None:
+        if (reason := unsupported(container, api=self._engine.api_version)) is not None:
+            msg = f"{target.name} cannot be recreated without a loss: {reason}"
+            raise Refused(msg)
+        entries = [entry for entry in await self._engine.list_containers() if entry["Id"] != container["Id"]]
+        inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
+        others = [found[0] for found in inspected if found is not None]
+        if names := reading.sharers(others, container["Id"], target.name):
+            msg = f"{', '.join(names)} would lose what it shares with {target.name}; recreate both by hand"
+            raise Refused(msg)
+
+    async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
+        ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
+        look = await self._look(target.name, with_slots=True)
+        for stranger in (look.candidate, look.parked):
+            if stranger is not None and stranger["Id"] not in ours:
+                name = stranger["Name"].lstrip("/")
+                msg = (
+                    f"another updater is at work, or our journal was lost: no rollout explains {name}; docker rm {name}"
+                )
+                raise Transient(msg)
+
+    async def _engine_defaults(self) -> EngineDefaults:
+        if self._defaults is None:
+            info = await self._engine.info()
+            self._defaults = EngineDefaults(
+                platform=self._engine.platform, hostname=info.get("Name", ""), runtime=info.get("DefaultRuntime", "")
+            )
+        return self._defaults
+
+    # --- acting -----------------------------------------------------------------------------------------------------
+
+    async def step(self, target: Target, rollout: Rollout) -> Rollout:
+        """Make the next call towards the phase's goal, and give the rollout with what it learned."""
+        slots = await self._slots(target, rollout, await self._look(target.name, with_slots=True))
+        call = sequence.next_call(rollout, slots)
+        if call is None:
+            return rollout
+        if isinstance(call, sequence.Blocked):
+            msg = f"another updater is at work: {target.name + CANDIDATE_SUFFIX} ({call.container_id[:12]}) is not ours"
+            raise Transient(msg)
+        self._events.publish(
+            "rollout.stepped", target=target.id, rollout_id=rollout.id, phase=rollout.phase, step=type(call).__name__
+        )
+        if isinstance(call, sequence.Remove) and rollout.phase is Phase.FINISHING:
+            await self._tell_difference(target, rollout)
+        return await self._make(call, target, rollout)
+
+    async def _make(self, call: sequence.Call, target: Target, rollout: Rollout) -> Rollout:
+        engine = self._engine
+        match call:
+            case sequence.Create(is_old=is_old):
+                return _learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
+            case sequence.Adopt(container_id=found, is_old=is_old):
+                return _learned(rollout, found, is_old=is_old)
+            case sequence.Stop(container_id=ident):
+                await self._stop(ident)
+            case sequence.Start(container_id=ident):
+                await engine.start(ident)
+            case sequence.Pause(container_id=ident):
+                await engine.pause(ident)
+            case sequence.Unpause(container_id=ident):
+                await engine.unpause(ident)
+            case sequence.SetRestartPolicy(container_id=ident, is_own=is_own):
+                policy = dict((rollout.plan or {})["restart_policy"]) if is_own else {"Name": "no"}
+                await engine.set_restart_policy(ident, policy)
+            case sequence.Rename(container_id=ident, is_parked=is_parked):
+                await engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
+            case sequence.Remove(container_id=ident, volumes=volumes):
+                await engine.remove_container(ident, volumes=volumes)
+            case sequence.MoveTag(image_id=image_id):
+                await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
+            case sequence.KeepPrevious(image_id=image_id):
+                others = frozenset({rollout.to.image_id, rollout.from_.image_id})
+                await self._images.keep_previous(target.name, image_id, others=others)
+        return rollout
+
+    async def _stop(self, ident: str) -> None:
+        if (inspected := await self._engine.inspect_container(ident)) is not None:
+            await self._engine.stop(ident, grace_seconds=stop_grace_seconds(inspected[0]))
+
+    async def _create(self, target: Target, rollout: Rollout, *, is_old: bool) -> str:
+        """Create one end under the candidate's name, by its configured reference and on exactly its image."""
+        plan = rollout.plan or {}
+        request = CreateRequest.from_json(plan["restore" if is_old else "request"])
+        image_id = (rollout.from_ if is_old else rollout.to).image_id or ""
+        name, ref = target.name + CANDIDATE_SUFFIX, ImageRef.parse(rollout.ref)
+        async with self._images.tagged(ref, image_id, otherwise=rollout.from_.image_id):
+            try:
+                ident = await self._engine.create_container(request.body, name=name, platform=request.platform)
+            except NameConflict as error:
+                msg = f"another updater is at work: {name} was made by somebody else"
+                raise Transient(msg) from error
+            inspected = await self._engine.inspect_container(ident)
+        if inspected is None or inspected[0]["Image"] != image_id:
+            await self._engine.remove_container(ident, volumes=True)
+            msg = f"creating {name}: {rollout.ref} was moved to another image at that moment"
+            raise Transient(msg)
+        for connect in request.connects:
+            await self._engine.connect_network(connect.network, ident, connect.endpoint)
+        for note in request.notes:
+            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
+        return ident
+
+    async def _tell_difference(self, target: Target, rollout: Rollout) -> None:
+        """Say what the recreate changed, as long as both can be inspected."""
+        old = (rollout.plan or {}).get("container")
+        new = await self._engine.inspect_container(rollout.to.instance or "")
+        if old is None or new is None:
+            return
+        images = [await self._engine.inspect_image(image["Image"]) for image in (old, new[0])]
+        changed = difference(old, new[0], old_image=images[0], new_image=images[1])
+        if changed:
+            self._events.publish("rollout.changed", target=target.id, rollout_id=rollout.id, difference=changed)
+
+    async def log_tail(self, target: Target, rollout: Rollout) -> str:
+        """Give the last lines of the new container; the engine's trouble with them is no reason to wait."""
+        del target
+        try:
+            return await self._engine.logs(rollout.to.instance or "", tail=_LOG_LINES)
+        except Transient:
+            return ""
+
+    async def tidy(self, target: Target, rollout: Rollout) -> None:
+        """Clean images once the rollout is final: the one that failed, and what is set beyond."""
+        failed = rollout.to.image_id if rollout.phase is Phase.ROLLED_BACK else None
+        await self._images.tidy(target=target.name, unused=failed)
+
+
+def _learned(rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
+    if is_old:
+        return replace(rollout, from_=replace(rollout.from_, instance=ident))
+    return replace(rollout, to=replace(rollout.to, instance=ident))
+
+
+def _slot(container: Json | None, rollout: Rollout | None = None) -> Slot | None:
+    if container is None:
+        return None
+    return Slot(
+        id=container["Id"],
+        image_id=container["Image"],
+        state=reading.state_of(container),
+        restart_policy=container["HostConfig"].get("RestartPolicy") or {},
+        is_complete=rollout is None or _has_networks(container, rollout),
+    )
+
+
+def _has_networks(container: Json, rollout: Rollout) -> bool:
+    plan = rollout.plan or {}
+    if "request" not in plan:
+        return True
+    wanted = {connect.network for connect in CreateRequest.from_json(plan["request"]).connects}
+    return wanted <= set((container.get("NetworkSettings") or {}).get("Networks") or {})
+
+
+def _refuse_other_platform(old_image: Json, new_image: Json, rollout: Rollout) -> None:
+    old, new = ("/".join((image["Os"], image["Architecture"])) for image in (old_image, new_image))
+    if old != new:
+        msg = f"{rollout.to.digest} is an image for {new}, and {rollout.target_id} runs one for {old}"
+        raise Refused(msg)

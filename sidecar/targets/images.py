@@ -1,0 +1,135 @@
+"""Images on one engine, for every driver: pulled exactly by digest, tagged, kept and cleaned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sidecar.core.image import Digest, ImageRef
+from sidecar.errors import Transient
+from sidecar.ports import Events
+from sidecar.targets._engine import Engine, EngineError
+from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
+
+Json = dict[str, Any]
+# Gives what the engine is to present to a registry host, as the `X-Registry-Auth` header has it; None: nothing.
+Authorize = Callable[[str], Awaitable[Json | None]]
+
+
+class Prune(StrEnum):
+    """Which images are removed after an update; the image before the last update of a target never is."""
+
+    NONE = "none"
+    REPLACED = "replaced"
+    DANGLING = "dangling"
+    SYSTEM = "system"
+
+
+class Images:
+    """The image store of one engine."""
+
+    def __init__(self, engine: Engine, *, events: Events, authorize: Authorize, prune: Prune) -> None:
+        self._engine = engine
+        self._events = events
+        self._authorize = authorize
+        self._prune = prune
+        self._pulls: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._tags: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def pull(self, ref: ImageRef, digest: Digest, *, platform: str | None, target: str) -> Json:
+        """Have exactly this digest in the store, and give its inspect.
+
+        Raises:
+            Transient: the pull failed.
+            Refused: the registry does not give it to us.
+        """
+        exactly = ref.at(digest)
+        async with self._pulls[exactly]:  # the replicas of a service pull once
+            if platform is None and (image := await self._engine.inspect_image(exactly)) is not None:
+                return image
+            about = {"target": target, "image": str(ref), "digest": digest}
+            progress = partial(self._tell_progress, about)
+            auth = await self._authorize(ref.registry)
+            await self._engine.pull(ref.name, digest, platform=platform, auth=auth, progress=progress)
+            image = await self._engine.inspect_image(exactly)
+        if image is None:
+            msg = f"pulling {exactly}: the engine says it is done, and does not have the image; is it being pruned?"
+            raise Transient(msg)
+        self._events.publish("image.pulled", **about)
+        return image
+
+    def _tell_progress(self, about: Json, progress: Json) -> None:
+        self._events.publish("image.pulling", **about, **progress)
+
+    async def id_of(self, reference: str) -> str | None:
+        """Give the id of what a reference names locally."""
+        image = await self._engine.inspect_image(reference)
+        return image["Id"] if image is not None else None
+
+    async def tag(self, image_id: str, ref: ImageRef) -> None:
+        """Let a reference name this image."""
+        await self._engine.tag(image_id, repository=ref.familiar_name, tag=ref.tag or "latest")
+
+    @asynccontextmanager
+    async def tagged(self, ref: ImageRef, image_id: str, *, otherwise: str | None) -> AsyncIterator[None]:
+        """Let a reference name this image for a moment, then what it named before (or otherwise, where nothing).
+
+        Containers are created by their configured reference, so that the engine shows that as their image. While a
+        rollout is not through its gate the reference must not name the new image: `docker compose up` would act on it.
+        """
+        async with self._tags[str(ref)]:
+            before = await self.id_of(ref.familiar)
+            if before == image_id:
+                yield
+                return
+            await self.tag(image_id, ref)
+            try:
+                yield
+            finally:
+                if (restored := before or otherwise) is not None:
+                    await self.tag(restored, ref)
+
+    async def move_tag(self, ref: ImageRef, image_id: str) -> None:
+        """Let a reference name this image from now on."""
+        async with self._tags[str(ref)]:
+            await self.tag(image_id, ref)
+
+    async def keep_previous(self, target: str, image_id: str, *, others: frozenset[str | None]) -> None:
+        """Keep an image as the one before the last update of a target; what was kept so far goes, if it may."""
+        repository, tag = previous_reference(target)
+        kept = await self.id_of(f"{repository}:{tag}")
+        await self._engine.tag(image_id, repository=repository, tag=tag)
+        if self._prune is not Prune.NONE and kept not in others | {None, image_id}:
+            await self._remove(str(kept), target)
+
+    async def tidy(self, *, target: str, unused: str | None) -> None:
+        """Clean as set, once a rollout is final; what cannot be cleaned is told and left."""
+        try:
+            if self._prune is not Prune.NONE and unused is not None:
+                await self._remove(unused, target)
+            if self._prune is Prune.DANGLING or (self._prune is Prune.SYSTEM and await self._has_parked()):
+                self._tell_pruned(target, await self._engine.prune_images())
+            elif self._prune is Prune.SYSTEM:
+                self._tell_pruned(target, await self._engine.prune_system())
+        except Transient as error:
+            self._events.publish("image.prune_failed", target=target, reason=str(error))
+
+    async def _has_parked(self) -> bool:
+        """Say whether a rollout has a stopped container somewhere, which a prune of the system would take away."""
+        names = [CANDIDATE_SUFFIX, PARKED_SUFFIX]
+        return bool(await self._engine.list_containers(filters={"name": names}))
+
+    async def _remove(self, image_id: str, target: str) -> None:
+        try:
+            if await self._engine.remove_image(image_id):
+                self._events.publish("image.removed", target=target, image_id=image_id)
+        except EngineError as error:
+            self._events.publish("image.prune_failed", target=target, reason=str(error))
+
+    def _tell_pruned(self, target: str, answer: Json) -> None:
+        self._events.publish("image.pruned", target=target, space_reclaimed_bytes=answer.get("SpaceReclaimed", 0))
