@@ -64,7 +64,7 @@ class Images:
         return image
 
     def _tell_progress(self, about: Json, progress: Json) -> None:
-        self._events.publish("image.pulling", **about, **progress)
+        self._events.publish("pull.progressed", **about, **progress)
 
     async def id_of(self, reference: str) -> str | None:
         """Give the id of what a reference names locally."""

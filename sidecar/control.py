@@ -1,0 +1,139 @@
+"""What a person can ask of the daemon, behind the API: look, plan, enqueue; there is no second way to a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.hint import Hint
+from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Rollout
+from sidecar.core.target import Target
+from sidecar.errors import Refused, SidecarError
+from sidecar.ids import new_id
+from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
+from sidecar.reconciler import Judged, Reconciler
+
+Probe = Callable[[], Awaitable[str | None]]
+
+
+class DaemonControl:
+    """The daemon, for people.
+
+    Args:
+        accept: takes a delivery that is on disk.
+        unmanaged: gives what is left alone.
+        probes: part to a question that answers what is not well with it, or None.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        reconciler: Reconciler,
+        *,
+        accept: Callable[[Delivery], None],
+        unmanaged: Callable[[], Awaitable[Sequence[Unmanaged]]],
+        probes: Mapping[str, Probe],
+    ) -> None:
+        self._ports = ports
+        self._reconciler = reconciler
+        self._accept = accept
+        self._unmanaged = unmanaged
+        self._probes = probes
+
+    async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
+        """Give every target with its last verdict, and what is left alone."""
+        open_rollouts = {rollout.target_id: rollout for rollout in await self._ports.journal.open_rollouts()}
+        looked = []
+        for target in await self._list():
+            last = self._reconciler.last.get(target.id)
+            looked.append(_looked(target, last, open_rollouts.get(target.id)))
+        return looked, await self._unmanaged()
+
+    async def plan(self, text: str | None) -> Sequence[Looked]:
+        """Judge, and do nothing.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
+        targets = await self._list() if text is None else await self._meant(text)
+        return [await self._judged(target) for target in targets]
+
+    async def update(self, text: str) -> tuple[str, Sequence[str]]:
+        """Enqueue what a reference or a target id means.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
+        targets = await self._meant(text)
+        delivery = Delivery(
+            id=new_id(),
+            source="cli",
+            received_at=self._ports.clock.now(),
+            fate="accepted",
+            hints=tuple(dict.fromkeys(Hint.of(target.ref) for target in targets)),
+        )
+        await self._ports.journal.accept(delivery)
+        self._accept(delivery)
+        return delivery.id, [target.id for target in targets]
+
+    async def history(self, *, limit: int, target_id: str | None = None) -> History:
+        """Give what happened of late."""
+        return await self._ports.journal.history(limit=limit, target_id=target_id)
+
+    async def ready(self) -> Mapping[str, str]:
+        """Give what is not well, by part."""
+        answers = {part: await probe() for part, probe in self._probes.items()}
+        return {part: problem for part, problem in answers.items() if problem is not None}
+
+    async def _list(self) -> Sequence[Target]:
+        found = {target.id: target for driver in self._ports.drivers.values() for target in await driver.list()}
+        return sorted(found.values(), key=lambda target: target.id)
+
+    async def _meant(self, text: str) -> Sequence[Target]:
+        targets = await self._list()
+        if exact := [target for target in targets if text in (target.id, target.name)]:
+            return exact
+        try:
+            ref = ImageRef.parse(text)
+        except ValueError as error:
+            msg = f"{text!r} is no target, and {error}"
+            raise Refused(msg) from None
+        if found := [target for target in targets if target.is_meant_by(ref.with_tag(ref.tag))]:
+            return found
+        known = ", ".join(target.id for target in targets) or "none; label a container with sidecar.enable=true"
+        msg = f"nothing is meant by {text!r}; targets are {known}"
+        raise Refused(msg)
+
+    async def _judged(self, target: Target) -> Looked:
+        cause = Cause("plan", self._ports.clock.now())
+        try:
+            judged = await self._reconciler.look(target, cause)
+        except SidecarError as error:
+            judged = Judged(target=target, verdict=Hold(str(error)))
+        return _looked(target, judged, None)
+
+
+def _looked(target: Target, judged: Judged | None, rollout: Rollout | None) -> Looked:
+    verdict, reason = _words(judged.verdict if judged is not None else None, target)
+    image = judged.observed.image if judged is not None and judged.observed is not None else None
+    return Looked(
+        target=target,
+        verdict="rollout" if rollout is not None else verdict,
+        reason=rollout.reason or f"to {rollout.to.digest}" if rollout is not None else reason,
+        running=min(image.digests, default=image.id) if image is not None else "",
+        available=judged.resolved.digest if judged is not None and judged.resolved is not None else "",
+        phase=rollout.phase if rollout is not None else "",
+    )
+
+
+def _words(verdict: Rollout | Keep | Hold | None, target: Target) -> tuple[str, str]:
+    match verdict:
+        case None:
+            return ("hold", target.refusal) if target.refusal else ("keep", "not looked at yet")
+        case Keep(reason=reason):
+            return "keep", reason
+        case Hold(reason=reason):
+            return "hold", reason
+        case Rollout():
+            return "rollout", f"to {verdict.to.digest}"
