@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+_TELL_SECONDS = 0.1
 
 _DONE = frozenset({"Pull complete", "Already exists"})
 _DOWNLOADED = frozenset({"Download complete", "Verifying Checksum", "Extracting", *_DONE})
@@ -23,6 +25,10 @@ _REFUSAL = re.compile(
     r"|cannot be used on this platform",
     re.IGNORECASE,
 )
+
+
+# An outage, whatever else stands in the message: registries answer some of these through words of refusal.
+_OUTAGE = re.compile(r"toomanyrequests|too many requests|rate limit|no space left|timeout|deadline", re.IGNORECASE)
 
 
 class PullProgress:
@@ -58,15 +64,41 @@ class PullProgress:
         }
 
 
-def failure_of(event: Mapping[str, Any]) -> str | None:
-    """Give the message of an event that says that the pull failed; None for any other."""
+def follow(
+    events: Iterable[Mapping[str, Any]],
+    *,
+    tell: Callable[[dict[str, Any]], object],
+    clock: Callable[[], float],
+) -> str | None:
+    """Read a pull to its end, telling how far it is ten times a second and at the end; give the reason if it failed."""
+    progress, told = PullProgress(), float("-inf")
+    for event in events:
+        if (failure := _failure_of(event)) is not None:
+            return failure
+        progress.feed(event)
+        if (now := clock()) - told >= _TELL_SECONDS:
+            told = now
+            tell(progress.numbers())
+    tell(progress.numbers())
+    return None
+
+
+def is_refusal(message: str) -> bool:
+    """Say whether the registry said no (trying again does not help), rather than that something was down or full."""
+    return _OUTAGE.search(message) is None and _REFUSAL.search(message) is not None
+
+
+def without_secrets(message: str, auth: Mapping[str, Any]) -> str:
+    """Take out of a registry's words what we logged in with."""
+    for name in ("password", "identitytoken", "registrytoken", "auth"):
+        if secret := auth.get(name):
+            message = message.replace(str(secret), "***")
+    return message
+
+
+def _failure_of(event: Mapping[str, Any]) -> str | None:
     detail = event.get("errorDetail")
     message = detail.get("message") if isinstance(detail, Mapping) else None
     if message or event.get("error"):
         return str(message or event["error"])
     return None if detail is None else "the engine gives no reason"
-
-
-def is_refusal(message: str) -> bool:
-    """Say whether the registry said no (trying again does not help), rather than that something was down or full."""
-    return _REFUSAL.search(message) is not None
