@@ -1,0 +1,187 @@
+"""What the API answers, as models: the contract of its bodies, and how the daemon's values become them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class TargetView(_View):
+    """One target and what was judged of it."""
+
+    id: str
+    """``docker:<name>`` or ``image:<reference>``."""
+    kind: str
+    image: str
+    """The reference as configured."""
+    service: str
+    project: str | None
+    verdict: str
+    """``keep``, ``hold`` or ``rollout``."""
+    reason: str
+    running: str
+    """Digest of what runs; empty where unknown."""
+    available: str
+    """Digest that the reference means now; empty where unknown."""
+    phase: str
+    """Phase of its open rollout; empty where there is none."""
+
+    @classmethod
+    def of(cls, looked: Looked) -> Self:
+        """Show one."""
+        target = looked.target
+        return cls(
+            id=target.id,
+            kind=target.kind,
+            image=str(target.ref),
+            service=target.service,
+            project=target.project,
+            verdict=looked.verdict,
+            reason=looked.reason,
+            running=looked.running,
+            available=looked.available,
+            phase=looked.phase,
+        )
+
+
+class UnmanagedView(_View):
+    """A container that is left alone."""
+
+    name: str
+    image: str
+    reason: str
+
+
+class TargetsView(_View):
+    """Everything on the engine."""
+
+    targets: Sequence[TargetView]
+    unmanaged: Sequence[UnmanagedView]
+
+    @classmethod
+    def of(cls, looked: Sequence[Looked], unmanaged: Sequence[Unmanaged]) -> Self:
+        """Show them."""
+        return cls(
+            targets=[TargetView.of(each) for each in looked],
+            unmanaged=[UnmanagedView(name=each.name, image=each.image, reason=each.reason) for each in unmanaged],
+        )
+
+
+class PlanView(_View):
+    """What would be done now."""
+
+    plan: Sequence[TargetView]
+
+    @classmethod
+    def of(cls, looked: Sequence[Looked]) -> Self:
+        """Show it."""
+        return cls(plan=[TargetView.of(each) for each in looked])
+
+
+class UpdateRequest(_View):
+    """What to look at now."""
+
+    what: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    """An image reference or the id of a target."""
+
+
+class UpdateView(_View):
+    """What was enqueued."""
+
+    delivery: str
+    """The id by which the log and the events can be followed."""
+    targets: Sequence[str]
+
+
+class RolloutView(_View):
+    """One phase that a rollout entered."""
+
+    recorded_at: str
+    rollout_id: str
+    target: str
+    image: str
+    from_digest: str | None
+    digest: str | None
+    phase: str
+    cause: str
+    delivery_ids: Sequence[str]
+    reason: str
+    log_tail: str
+
+    @classmethod
+    def of(cls, transition: Transition) -> Self:
+        """Show one."""
+        rollout = transition.rollout
+        return cls(
+            recorded_at=_written(transition.recorded_at),
+            rollout_id=rollout.id,
+            target=rollout.target_id,
+            image=rollout.ref,
+            from_digest=rollout.from_.digest,
+            digest=rollout.to.digest,
+            phase=rollout.phase,
+            cause=rollout.cause,
+            delivery_ids=rollout.delivery_ids,
+            reason=rollout.reason,
+            log_tail=rollout.log_tail,
+        )
+
+
+class DeliveryView(_View):
+    """One request of a sender."""
+
+    received_at: str
+    id: str
+    source: str
+    fate: str
+    """``accepted``, ``ignored`` or ``refused``."""
+    reason: str
+    remote: str
+    pusher: str
+    hints: Sequence[str]
+    body: str | None
+    """As received; only when asked for."""
+
+    @classmethod
+    def of(cls, delivery: Delivery, *, with_body: bool) -> Self:
+        """Show one."""
+        return cls(
+            received_at=_written(delivery.received_at),
+            id=delivery.id,
+            source=delivery.source,
+            fate=delivery.fate,
+            reason=delivery.reason,
+            remote=delivery.remote,
+            pusher=delivery.pusher,
+            hints=[str(hint) for hint in delivery.hints],
+            body=delivery.body.decode(errors="replace") if with_body else None,
+        )
+
+
+class HistoryView(_View):
+    """What happened of late, newest first."""
+
+    rollouts: Sequence[RolloutView] = Field(default_factory=tuple)
+    deliveries: Sequence[DeliveryView] = Field(default_factory=tuple)
+
+    @classmethod
+    def of(cls, history: History, *, with_bodies: bool) -> Self:
+        """Show it."""
+        return cls(
+            rollouts=[RolloutView.of(each) for each in history.transitions],
+            deliveries=[DeliveryView.of(each, with_body=with_bodies) for each in history.deliveries],
+        )
+
+
+def _written(seconds: float) -> str:
+    """Write a time as RFC 3339 has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,82 @@
+"""A daemon that remembers what it was asked."""
+
+from collections.abc import Mapping, Sequence
+
+from sidecar.core.hint import Hint
+from sidecar.core.image import Digest, ImageRef
+from sidecar.core.policy import Policy
+from sidecar.core.rollout import Phase, Revision, Rollout
+from sidecar.core.target import Kind, State, Target
+from sidecar.errors import Refused
+from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged
+
+OLD, NEW = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
+REF = ImageRef.parse("me/app:1")
+TARGET = Target(id="docker:web", kind=Kind.DOCKER, ref=REF, policy=Policy(), service="shop/web", project="shop")
+LOOKED = Looked(target=TARGET, verdict="rollout", reason="", running=OLD, available=NEW)
+ROLLOUT = Rollout(
+    id="rollout-1",
+    target_id=TARGET.id,
+    service=TARGET.service,
+    repository=REF.name,
+    ref=str(REF),
+    cause="webhook",
+    delivery_ids=("delivery-1",),
+    min_ready_seconds=10,
+    deadline_seconds=300,
+    platform="linux/amd64",
+    from_=Revision(digest=OLD),
+    to=Revision(digest=NEW),
+    started_at=1700000000.0,
+    run_state=State.RUNNING,
+    phase=Phase.ROLLED_BACK,
+    reason="became unhealthy",
+)
+DELIVERY = Delivery(
+    id="delivery-1",
+    source="dockerhub",
+    received_at=1700000000.25,
+    fate="refused",
+    reason="pusher 'mallory' is not allowed",
+    remote="192.0.2.1",
+    pusher="mallory",
+    hints=(Hint(REF),),
+    body=b'{"push_data": {"pusher": "mallory"}}',
+    callback_url="https://registry.hub.docker.com/u/me/app/hook/secret/",
+)
+
+
+class FakeControl:
+    """Implements `ports.Control`."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+        self.unwell: dict[str, str] = {}
+        self.fails: Exception | None = None
+
+    def _note(self, *what: object) -> None:
+        self.asked.append(what)
+        if self.fails is not None:
+            raise self.fails
+
+    async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
+        self._note("targets")
+        return [LOOKED], [Unmanaged(name="db", image="postgres:16", reason="has no label sidecar.enable=true")]
+
+    async def plan(self, text: str | None) -> Sequence[Looked]:
+        self._note("plan", text)
+        return [LOOKED]
+
+    async def update(self, text: str) -> tuple[str, Sequence[str]]:
+        self._note("update", text)
+        if text == "nothing":
+            msg = f"nothing is meant by {text!r}"
+            raise Refused(msg)
+        return "delivery-2", [TARGET.id]
+
+    async def history(self, *, limit: int, target_id: str | None = None) -> History:
+        self._note("history", limit, target_id)
+        return History(transitions=[Transition(rollout=ROLLOUT, recorded_at=1700000001.5)], deliveries=[DELIVERY])
+
+    async def ready(self) -> Mapping[str, str]:
+        return self.unwell
