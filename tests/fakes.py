@@ -1,0 +1,515 @@
+"""Fakes of the world outside: an engine with names, ids, images, tags, volumes and restart policies, and a clock.
+
+The engine answers as the real one does to what Sidecar asks, and lives on when the process is killed. Every call that
+changes it is a point at which the process can die, before and after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sidecar.core.decide import Cause, Resolved
+from sidecar.core.image import Digest, ImageRef
+from sidecar.errors import Transient
+from sidecar.targets._engine import EngineError, NameConflict
+
+Json = dict[str, Any]
+
+
+class Killed(BaseException):
+    """The process dies here: no handler of ours may see it."""
+
+
+@dataclass
+class FakeClock:
+    """Time that only passes when somebody waits."""
+
+    time: float = 1_700_000_000.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += max(seconds, 0.0)
+        await asyncio.sleep(0)
+
+
+@dataclass
+class Bomb:
+    """Counts the points at which a process can die, and kills it at the chosen ones."""
+
+    kill_at: set[int] = field(default_factory=set)
+    points: int = 0
+    names: list[str] = field(default_factory=list)
+
+    def point(self, name: str) -> None:
+        self.points += 1
+        self.names.append(name)
+        if self.points in self.kill_at:
+            raise Killed(name)
+
+
+@dataclass
+class RecordedEvents:
+    """Keeps what was told."""
+
+    told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+
+    def publish(self, event: str, /, **facts: object) -> None:
+        self.told.append((event, facts))
+
+    def named(self, event: str) -> list[dict[str, object]]:
+        return [facts for name, facts in self.told if name == event]
+
+
+@dataclass
+class FakeHints:
+    """A queue that nobody works on: a gate waits by the clock, and what is asked for is kept for a look."""
+
+    clock: FakeClock
+    asked: list[tuple[str, Cause]] = field(default_factory=list)
+    hint: Cause | None = None
+    on_wait: Callable[[], None] | None = None
+
+    def add(self, name: str, cause: Cause, *, delay_seconds: float = 0.0) -> None:
+        del delay_seconds
+        self.asked.append((name, cause))
+
+    def take_hint(self, name: str) -> Cause | None:
+        del name
+        hint, self.hint = self.hint, None
+        return hint
+
+    async def wait_for_hint(self, name: str, seconds: float) -> None:
+        del name
+        await self.clock.sleep(seconds)
+        if self.on_wait is not None:
+            self.on_wait()
+
+
+@dataclass
+class FakeRegistry:
+    """Knows what tags mean; can be down."""
+
+    tags: dict[str, Digest] = field(default_factory=dict)
+    aliases: dict[str, frozenset[str]] = field(default_factory=dict)
+    is_down: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    async def resolve(self, ref: ImageRef) -> Resolved:
+        self.asked.append(str(ref))
+        if self.is_down:
+            msg = f"asking for {ref}: connection refused"
+            raise Transient(msg)
+        return Resolved.of(self.tags[str(ref)])
+
+    async def identities(self, ref: ImageRef, digest: Digest, *, platform: str) -> frozenset[str]:
+        del ref, platform
+        return self.aliases.get(digest, frozenset()) | {digest}
+
+
+@dataclass
+class Behaviour:
+    """What a container of an image does once it is started.
+
+    Attributes:
+        healthy_after: seconds until its health check succeeds; None: it has no health check.
+        unhealthy_after: seconds until its check has failed often enough.
+        exits_after: seconds until it exits, again and again if its restart policy lets it.
+        refuses_start: the runtime cannot start it.
+    """
+
+    healthy_after: float | None = 3.0
+    unhealthy_after: float | None = None
+    exits_after: float | None = None
+    refuses_start: bool = False
+
+
+def digest(letter: str) -> Digest:
+    """Make a digest that is easy to tell from another."""
+    return Digest("sha256:" + letter * 64)
+
+
+def image_id(letter: str) -> str:
+    """Make the id of the image that ``digest`` of the same letter names."""
+    return "sha256:" + (letter + "0") * 32
+
+
+class FakeEngine:
+    """One engine: containers, images, tags and volumes in dictionaries.
+
+    Args:
+        registry: digest to the behaviour of its image, which a pull brings into the store.
+    """
+
+    def __init__(self, clock: FakeClock, *, bomb: Bomb | None = None) -> None:
+        self.clock = clock
+        self.bomb = bomb or Bomb()
+        self.api_version = (1, 45)
+        self.platform = "linux/amd64"
+        self.containers: dict[str, Json] = {}
+        self.images: dict[str, Json] = {}
+        self.tags: dict[str, str] = {}
+        self.volumes: set[str] = set()
+        self.behaviours: dict[str, Behaviour] = {}
+        self.pullable: dict[str, str] = {}
+        self.pulls: list[str] = []
+        self.calls: list[str] = []
+        self.fails: dict[str, Callable[[], Exception | None]] = {}
+        self.watch: Callable[[FakeEngine], None] | None = None
+        self._made = 0
+
+    # --- what a test sets up
+
+    def has_image(self, letter: str, *, repository: str, behaviour: Behaviour | None = None, pulled: bool = False) -> str:
+        """Let the registry offer an image, or the store have it already."""
+        ident = image_id(letter)
+        self.behaviours[ident] = behaviour or Behaviour()
+        check = None if self.behaviours[ident].healthy_after is None else {"Test": ["CMD", "true"]}
+        self.pullable[digest(letter)] = ident
+        image = {
+            "Id": ident,
+            "Os": "linux",
+            "Architecture": "amd64",
+            "RepoDigests": [f"{repository}@{digest(letter)}"],
+            "Config": {"Env": [f"VERSION={letter}"], "Cmd": ["serve"], "Healthcheck": check, "Volumes": {"/data": {}}},
+        }
+        if pulled:
+            self.images[ident] = image
+        self._offered = getattr(self, "_offered", {}) | {ident: image}
+        return ident
+
+    def run(self, name: str, image: str, *, labels: Mapping[str, str], restart: str = "always", state: str = "running") -> str:
+        """Have a container run, as a person made it."""
+        config = {"Image": image, "Labels": dict(labels), "Env": []}
+        host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default"}
+        ident = self._make({**config, "HostConfig": host}, name)
+        if state != "created":
+            self._start(self.containers[ident])
+        self.containers[ident]["paused"] = state == "paused"
+        if state == "exited":
+            self.containers[ident]["up"] = False
+        return ident
+
+    def named(self, name: str) -> Json | None:
+        return next((each for each in self.containers.values() if each["name"] == name), None)
+
+    # --- the engine's API, as `Engine` has it
+
+    async def ping(self) -> None:
+        self._called("ping")
+
+    async def info(self) -> Json:
+        return {"Name": "host", "DefaultRuntime": "runc"}
+
+    async def version(self) -> Json:
+        return {"ApiVersion": "1.45"}
+
+    async def list_containers(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
+        self._called("list_containers")
+        wanted = filters or {}
+        found = []
+        for each in self.containers.values():
+            if "ancestor" in wanted and each["image"] not in wanted["ancestor"]:
+                continue
+            if "name" in wanted and not any(part in each["name"] for part in wanted["name"]):
+                continue
+            reference = each["config"]["Image"]
+            shown = reference if self.tags.get(_tag(reference)) == each["image"] else each["image"]
+            found.append(
+                {
+                    "Id": each["id"],
+                    "Names": ["/" + each["name"]],
+                    "Image": shown,
+                    "ImageID": each["image"],
+                    "Labels": each["config"]["Labels"],
+                }
+            )
+        return found
+
+    async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
+        self._called("inspect_container")
+        each = self.containers.get(ident) or self.named(ident)
+        if each is None:
+            return None
+        self._settle(each)
+        return self._shown(each), self.clock.time
+
+    async def inspect_image(self, ident: str) -> Json | None:
+        self._called("inspect_image")
+        if (found := self.images.get(self.tags.get(_tag(ident), ident))) is not None:
+            return found
+        _, _, wanted = ident.partition("@")
+        return next((image for image in self.images.values() if wanted and ident_of(image, wanted)), None)
+
+    async def list_images(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
+        del filters
+        return list(self.images.values())
+
+    async def pull(
+        self,
+        repository: str,
+        wanted: str,
+        *,
+        platform: str | None,
+        auth: Json | None,
+        progress: Callable[[Json], None],
+    ) -> None:
+        del platform, auth
+        with self._point(f"pull {wanted[:9]}"):
+            progress({"current_bytes": 1, "total_bytes": 1, "layers_done": 1, "layers_total": 1})
+            self.pulls.append(f"{repository}@{wanted}")
+            ident = self.pullable[wanted]
+            self.images[ident] = self._offered[ident]
+
+    async def tag(self, image: str, *, repository: str, tag: str) -> None:
+        with self._point(f"tag {repository}:{tag}"):
+            if image not in self.images:
+                raise EngineError(f"no such image: {image}", status=404)
+            self.tags[f"{repository}:{tag}"] = image
+
+    async def remove_image(self, ident: str) -> bool:
+        with self._point(f"remove_image {ident[:9]}"):
+            is_used = any(each["image"] == ident for each in self.containers.values()) or ident in self.tags.values()
+            return not is_used and self.images.pop(ident, None) is not None
+
+    async def prune_images(self) -> Json:
+        return {"SpaceReclaimed": 0}
+
+    async def prune_system(self) -> Json:
+        return {"SpaceReclaimed": 0}
+
+    async def create_container(self, body: Json, *, name: str, platform: str | None) -> str:
+        del platform
+        with self._point(f"create {name}"):
+            if self.named(name) is not None:
+                raise NameConflict(f"the name {name} is taken", status=409)
+            return self._make(body, name)
+
+    async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
+        del network, container, endpoint
+
+    async def start(self, ident: str) -> None:
+        each = self._get(ident)
+        with self._point(f"start {each['name']}"):
+            if self.behaviours[each["image"]].refuses_start:
+                each["error"], each["code"] = "exec: no such file", 127
+                raise EngineError("exec: no such file", status=400)
+            self._settle(each)
+            if not each["up"]:
+                self._start(each)
+
+    async def stop(self, ident: str, *, grace_seconds: int) -> None:
+        del grace_seconds
+        each = self._get(ident)
+        with self._point(f"stop {each['name']}"):
+            if each["paused"]:
+                raise EngineError("container is paused", status=409)
+            each["up"] = False
+            each["code"] = 143
+
+    async def pause(self, ident: str) -> None:
+        each = self._get(ident)
+        with self._point(f"pause {each['name']}"):
+            each["paused"] = True
+
+    async def unpause(self, ident: str) -> None:
+        each = self._get(ident)
+        with self._point(f"unpause {each['name']}"):
+            each["paused"] = False
+
+    async def rename(self, ident: str, name: str) -> None:
+        each = self._get(ident)
+        with self._point(f"rename {each['name']} {name}"):
+            if self.named(name) not in (None, each):
+                raise NameConflict(f"the name {name} is taken", status=409)
+            each["name"] = name
+
+    async def set_restart_policy(self, ident: str, policy: Json) -> None:
+        each = self._get(ident)
+        with self._point(f"restart policy {each['name']} {policy['Name']}"):
+            each["host"]["RestartPolicy"] = dict(policy)
+
+    async def remove_container(self, ident: str, *, volumes: bool, force: bool = False) -> None:
+        each = self.containers.get(ident)
+        with self._point(f"remove {each['name'] if each else ident}"):
+            if each is None:
+                return
+            self._settle(each)
+            if each["up"] and not force:
+                raise EngineError("the container is running", status=409)
+            if volumes:
+                self.volumes -= set(each["own_volumes"])
+            del self.containers[ident]
+
+    async def logs(self, ident: str, *, tail: int) -> str:
+        del tail
+        return f"the last words of {self._get(ident)['name']}\n"
+
+    # --- what happens on its own
+
+    def reboot(self) -> None:
+        """Start the host again: who runs again is up to the restart policies."""
+        for each in self.containers.values():
+            was_up = each["up"]
+            each["up"] = False
+            policy = each["host"]["RestartPolicy"].get("Name")
+            if each["started_at"] and (policy == "always" or (policy == "unless-stopped" and was_up)):
+                self._start(each)
+
+    def _start(self, each: Json) -> None:
+        each |= {"up": True, "started_at": self.clock.time, "restarts": 0, "code": 0, "error": "", "paused": False}
+
+    def _settle(self, each: Json) -> None:
+        """Let happen what would have happened to a container by now."""
+        behaviour = self.behaviours[each["image"]]
+        if not each["up"] or behaviour.exits_after is None:
+            return
+        crashes = int((self.clock.time - each["started_at"]) / behaviour.exits_after)
+        if crashes and each["host"]["RestartPolicy"].get("Name") in ("always", "unless-stopped", "on-failure"):
+            each["restarts"] = crashes
+        elif crashes:
+            each["up"], each["code"] = False, 1
+
+    def _make(self, body: Json, name: str) -> str:
+        self._made += 1
+        ident = f"{self._made:064x}"
+        reference = body["Image"]
+        image = self.tags.get(_tag(reference))
+        if image is None:
+            raise EngineError(f"no such image: {reference}", status=404)
+        host = deepcopy(body["HostConfig"])
+        taken = {mount["Target"]: mount["Source"] for mount in host.get("Mounts") or []}
+        own = [] if "/data" in taken else [f"volume-{self._made}"]
+        self.volumes |= set(own)
+        self.containers[ident] = {
+            "id": ident,
+            "name": name,
+            "image": image,
+            "config": {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")},
+            "host": host,
+            "volume": taken.get("/data", f"volume-{self._made}"),
+            "own_volumes": own,
+            "up": False,
+            "paused": False,
+            "started_at": None,
+            "restarts": 0,
+            "code": 0,
+            "error": "",
+        }
+        return ident
+
+    def _shown(self, each: Json) -> Json:
+        defaults = self.images.get(each["image"], {"Config": {}})["Config"]
+        config = {key: value for key, value in each["config"].items() if value is not None}
+        return {
+            "Id": each["id"],
+            "Name": "/" + each["name"],
+            "Image": each["image"],
+            "RestartCount": each["restarts"],
+            "Config": deepcopy({**defaults, **config, "Hostname": each["id"][:12]}),
+            "HostConfig": deepcopy(each["host"]),
+            "Mounts": [{"Type": "volume", "Name": each["volume"], "Destination": "/data", "RW": True}],
+            "NetworkSettings": {"Networks": {"bridge": {}}},
+            "State": self._state(each),
+        }
+
+    def _state(self, each: Json) -> Json:
+        behaviour, started = self.behaviours[each["image"]], each["started_at"]
+        status = "created" if started is None else "running" if each["up"] else "exited"
+        state: Json = {"Status": status, "ExitCode": each["code"], "Error": each["error"]}
+        state["StartedAt"] = _written(started) if started is not None else "0001-01-01T00:00:00Z"
+        if each["up"] and each["paused"]:
+            state["Status"] = "paused"
+        if each["up"] and behaviour.healthy_after is not None:
+            age = self.clock.time - started
+            state["Health"] = _health(behaviour, started, age)
+        return state
+
+    def _get(self, ident: str) -> Json:
+        self._called("get")
+        if ident not in self.containers:
+            raise EngineError(f"no such container: {ident}", status=404)
+        return self.containers[ident]
+
+    def _called(self, name: str) -> None:
+        failure = self.fails.get(name.partition(" ")[0])
+        if failure is not None and (error := failure()) is not None:
+            raise error
+
+    def _point(self, name: str) -> _Point:
+        self._called(name)
+        return _Point(self, name)
+
+
+class _Point:
+    """One call that changes the engine: the process may die before it, and after it."""
+
+    def __init__(self, engine: FakeEngine, name: str) -> None:
+        self._engine, self._name = engine, name
+
+    def __enter__(self) -> None:
+        self._engine.bomb.point(f"before {self._name}")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            return
+        self._engine.calls.append(self._name)
+        if self._engine.watch is not None:
+            self._engine.watch(self._engine)
+        self._engine.bomb.point(f"after {self._name}")
+
+
+def ident_of(image: Json, wanted: str) -> bool:
+    """Say whether an image is known by a digest."""
+    return any(text.endswith("@" + wanted) for text in image["RepoDigests"])
+
+
+def _tag(reference: str) -> str:
+    name = reference.rpartition("/")[2]
+    return reference if ":" in name or reference.startswith("sha256:") else f"{reference}:latest"
+
+
+def _written(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat().replace("+00:00", "Z")
+
+
+def _health(behaviour: Behaviour, started: float, age: float) -> Json:
+    if behaviour.unhealthy_after is not None and age >= behaviour.unhealthy_after:
+        return {"Status": "unhealthy", "Log": [{"ExitCode": 1, "End": _written(started + age), "Output": "no answer"}]}
+    if behaviour.healthy_after is None or age < behaviour.healthy_after or behaviour.unhealthy_after is not None:
+        return {"Status": "starting", "Log": []}
+    return {"Status": "healthy", "Log": [{"ExitCode": 0, "End": _written(started + behaviour.healthy_after)}]}
+
+
+class KillingJournal:
+    """A journal whose every write is a point at which the process can die, before and after."""
+
+    def __init__(self, journal: Any, bomb: Bomb) -> None:
+        self._journal, self._bomb = journal, bomb
+
+    def __getattr__(self, name: str) -> Any:
+        call: Callable[..., Awaitable[Any]] = getattr(self._journal, name)
+        if name not in ("record", "add_image_target", "finish_deliveries"):
+            return call
+
+        async def killing(*args: Any, **kwargs: Any) -> Any:
+            self._bomb.point(f"before {name}")
+            answer = await call(*args, **kwargs)
+            self._bomb.point(f"after {name}")
+            return answer
+
+        return killing
+
+
+def letters(digests: Iterable[str]) -> str:
+    """Give the letters of digests, for a message."""
+    return "".join(sorted(each.partition(":")[2][:1] for each in digests))

@@ -1,0 +1,258 @@
+"""Kill the process at every side effect, and at every pair of them, start it again, and look at the world.
+
+The reconciler, the executor, the driver, the sequence and the create request are the real ones; the engine, the
+registry, the journal and the clock are what survives the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.target import Kind
+from sidecar.executor import Executor
+from sidecar.ports import Ports
+from sidecar.reconciler import Reconciler
+from sidecar.targets.docker import DockerDriver, Scope
+from sidecar.targets.images import Images, Prune
+from tests.fakes import (
+    Behaviour,
+    Bomb,
+    FakeClock,
+    FakeEngine,
+    FakeHints,
+    FakeRegistry,
+    Killed,
+    KillingJournal,
+    RecordedEvents,
+    digest,
+    image_id,
+)
+from tests.memory_journal import MemoryJournal
+
+REF = "registry.test/web:1"
+LABELS = {"sidecar.enable": "true", "sidecar.min-ready": "5s", "sidecar.deadline": "30s"}
+TARGET = "docker:web"
+DOWNTIMES = (5.0, 3600.0)
+
+
+async def no_credentials(host: str) -> None:
+    """Present nothing to any registry."""
+    del host
+
+
+@dataclass
+class World:
+    """Everything that outlives the process."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    bomb: Bomb = field(default_factory=Bomb)
+    state: str = "running"
+    restart: str = "always"
+    labels: dict[str, str] = field(default_factory=lambda: dict(LABELS))
+    new: Behaviour = field(default_factory=Behaviour)
+    old: Behaviour = field(default_factory=Behaviour)
+
+    def __post_init__(self) -> None:
+        self.engine = FakeEngine(self.clock, bomb=self.bomb)
+        self.registry = FakeRegistry({REF: digest("b")})
+        self.journal = MemoryJournal(clock=self.clock)
+        self.events = RecordedEvents()
+        self.hints = FakeHints(self.clock)
+        self.engine.has_image("a", repository="registry.test/web", behaviour=self.old, pulled=True)
+        self.engine.has_image("b", repository="registry.test/web", behaviour=self.new)
+        self.engine.tags[REF] = image_id("a")
+        self.old_id = self.engine.run("web", REF, labels=self.labels, restart=self.restart, state=self.state)
+        self.engine.watch = self.look
+        self.lost: list[str] = []
+
+    def look(self, engine: FakeEngine) -> None:
+        """Hold the first invariant after every call: the old or the new one is there."""
+        names = {each["name"] for each in engine.containers.values()}
+        if not names & {"web", "web.sidecar-old", "web.sidecar-new"}:
+            self.lost.append(f"nothing is left after {engine.calls[-1]}")
+
+    def reconciler(self) -> Reconciler:
+        """Start the process."""
+        journal = KillingJournal(self.journal, self.bomb)
+        images = Images(self.engine, events=self.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
+        driver = DockerDriver(self.engine, images, events=self.events, scope=Scope())  # type: ignore[arg-type]
+        ports = Ports(
+            registry=self.registry,
+            drivers={Kind.DOCKER: driver},
+            journal=journal,  # type: ignore[arg-type]
+            hints=self.hints,
+            clock=self.clock,
+            events=self.events,
+        )
+        executor = Executor(ports, turns=asyncio.Semaphore(2), stopping=asyncio.Event())
+        return Reconciler(ports, executor)
+
+    async def live(self, passes: int = 3, *, downtime: float = 5.0, reboots: bool = False) -> Keep | Hold | Rollout:
+        """Run until quiet, starting again after every kill; give the last verdict."""
+        verdict: Keep | Hold | Rollout = Keep("nothing happened")
+        reconciler, left = self.reconciler(), passes
+        while left:
+            try:
+                verdict = await reconciler.reconcile(TARGET, Cause("test", self.clock.now()))
+                left -= 1
+            except Killed:
+                self.clock.time += downtime
+                if reboots:
+                    self.engine.reboot()
+                reconciler = self.reconciler()
+        return verdict
+
+    def phases(self) -> list[Phase]:
+        """Give the phases of all rollouts, in order, each once in a row."""
+        found: list[Phase] = []
+        for rollout in self.journal.recorded:
+            if not found or found[-1] is not rollout.phase:
+                found.append(rollout.phase)
+        return found
+
+
+def at_rest(world: World, letter: str) -> None:
+    """Hold that exactly one container is left, on this image, as it was configured."""
+    assert world.lost == []
+    assert [each["name"] for each in world.engine.containers.values()] == ["web"]
+    container = world.engine.named("web")
+    assert container is not None
+    assert container["image"] == image_id(letter)
+    assert container["host"]["RestartPolicy"]["Name"] == world.restart
+    assert container["up"] is (world.state != "exited")
+    assert container["paused"] is (world.state == "paused")
+    assert world.engine.tags[REF] == image_id(letter)
+    assert world.engine.volumes == {"volume-1"}
+    assert container["volume"] == "volume-1"
+    kept = {name: image for name, image in world.engine.tags.items() if name != REF}
+    assert kept == ({"sidecar-previous:web": image_id("a")} if letter == "b" else {})
+
+
+@dataclass(frozen=True)
+class Scenario:
+    make: Callable[[Bomb], World]
+    ends_on: str
+    phases: list[Phase]
+    verdict: type
+
+
+SUCCEEDS = [Phase.UPDATING, Phase.FINISHING, Phase.SUCCEEDED]
+ROLLS_BACK = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
+FAILS = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.FAILED]
+SCENARIOS = {
+    "good": Scenario(lambda bomb: World(bomb=bomb), "b", SUCCEEDS, Keep),
+    "no health check": Scenario(lambda bomb: World(bomb=bomb, new=Behaviour(healthy_after=None)), "b", SUCCEEDS, Keep),
+    "paused": Scenario(lambda bomb: World(bomb=bomb, state="paused"), "b", SUCCEEDS, Keep),
+    "stopped, to be recreated": Scenario(
+        lambda bomb: World(bomb=bomb, state="exited", labels=LABELS | {"sidecar.when-stopped": "recreate"}),
+        "b",
+        SUCCEEDS,
+        Keep,
+    ),
+    "unhealthy": Scenario(lambda bomb: World(bomb=bomb, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold),
+    "hangs": Scenario(lambda bomb: World(bomb=bomb, new=Behaviour(healthy_after=9e9)), "a", ROLLS_BACK, Hold),
+    "crash loop": Scenario(
+        lambda bomb: World(bomb=bomb, new=Behaviour(healthy_after=None, exits_after=1.0)), "a", ROLLS_BACK, Hold
+    ),
+    "exits": Scenario(
+        lambda bomb: World(bomb=bomb, restart="no", new=Behaviour(healthy_after=None, exits_after=1.0)),
+        "a",
+        ROLLS_BACK,
+        Hold,
+    ),
+    "does not start": Scenario(
+        lambda bomb: World(bomb=bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold
+    ),
+    "unhealthy and paused": Scenario(
+        lambda bomb: World(bomb=bomb, state="paused", new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "both broken": Scenario(
+        lambda bomb: World(bomb=bomb, new=Behaviour(unhealthy_after=2.0), old=Behaviour(unhealthy_after=1.0)),
+        "a",
+        FAILS,
+        Hold,
+    ),
+}
+
+
+# What a reboot by itself makes of a paused or a stopped container is none of our doing.
+REBOOTS = ["good", "no health check", "unhealthy", "hangs", "crash loop", "does not start", "both broken"]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_an_uncrashed_rollout_ends_as_it_should(name: str) -> None:
+    """Each scenario ends on the right container, at rest, through the right phases."""
+    scenario = SCENARIOS[name]
+    world = scenario.make(Bomb())
+    verdict = await world.live()
+    assert world.phases() == scenario.phases
+    assert isinstance(verdict, scenario.verdict), verdict
+    at_rest(world, scenario.ends_on)
+
+
+async def points_of(scenario: Scenario) -> list[str]:
+    """Give the name of every point at which the process can die."""
+    world = scenario.make(Bomb())
+    await world.live()
+    return world.bomb.names
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("downtime", DOWNTIMES)
+async def test_a_kill_at_any_point_changes_nothing_of_the_end(name: str, downtime: float) -> None:
+    """Killed before or after any side effect, for seconds or an hour, the end is that of the uncrashed run."""
+    scenario = SCENARIOS[name]
+    names = await points_of(scenario)
+    for kill_at, point in enumerate(names, start=1):
+        world = scenario.make(Bomb(kill_at={kill_at}))
+        await world.live(downtime=downtime)
+        assert world.phases() == scenario.phases, f"{point} ({kill_at} of {len(names)})"
+        at_rest(world, scenario.ends_on)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", REBOOTS)
+async def test_a_reboot_of_the_host_at_any_point_changes_nothing_of_the_end(name: str) -> None:
+    """Everything goes down and comes back as the restart policies say, and the end is that of the uncrashed run."""
+    scenario = SCENARIOS[name]
+    names = await points_of(scenario)
+    for kill_at, point in enumerate(names, start=1):
+        world = scenario.make(Bomb(kill_at={kill_at}))
+        await world.live(reboots=True)
+        assert world.phases() == scenario.phases, f"{point} ({kill_at} of {len(names)})"
+        at_rest(world, scenario.ends_on)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", REBOOTS)
+async def test_a_reboot_of_an_hour_ends_as_it_should_or_with_a_clean_rollback(name: str) -> None:
+    """The deadline counts from the first start, once: an hour of no engine may use it up, and nothing is left over."""
+    scenario = SCENARIOS[name]
+    names = await points_of(scenario)
+    for kill_at in range(1, len(names) + 1):
+        world = scenario.make(Bomb(kill_at={kill_at}))
+        await world.live(reboots=True, downtime=3600.0)
+        at_rest(world, "b" if world.phases() == SUCCEEDS else "a")
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", ["good", "unhealthy"])
+async def test_kills_at_any_two_points_change_nothing_of_the_end(name: str) -> None:
+    """Killed twice, at every pair of side effects, the end is that of the uncrashed run."""
+    scenario = SCENARIOS[name]
+    names = await points_of(scenario)
+    for first in range(1, len(names) + 1):
+        for gap in range(1, len(names) + 1):
+            world = scenario.make(Bomb(kill_at={first, first + gap}))
+            await world.live()
+            assert world.phases() == scenario.phases, (first, gap)
+            at_rest(world, scenario.ends_on)
+            if world.bomb.points < first + gap:
+                break  # it was over before the second kill
