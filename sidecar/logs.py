@@ -184,7 +184,13 @@ class _AsConsole:
         self._render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=24)
 
     def __call__(self, logger: structlog.typing.WrappedLogger, method: str, line: structlog.typing.EventDict) -> bytes:
-        return str(self._render(logger, method, line)).encode(errors="backslashreplace")
+        shown = {key: value if key == "traceback" else _unbroken(value) for key, value in line.items()}
+        return str(self._render(logger, method, shown)).encode(errors="backslashreplace")
+
+
+def _unbroken(value: object) -> object:
+    """Keep a text in one line, so that none can look like a line of ours."""
+    return value.replace("\n", "\\n").replace("\r", "\\r") if isinstance(value, str) else value
 
 
 class _Sink:
