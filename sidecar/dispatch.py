@@ -50,6 +50,10 @@ class Dispatcher:
         self._pending.append(delivery)
         self._arrived.set()
 
+    def wake(self) -> None:
+        """Let the loop see that the process ends."""
+        self._arrived.set()
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until the process ends; what is not done by then is on disk."""
         while not stopping.is_set():

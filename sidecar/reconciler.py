@@ -58,6 +58,17 @@ class Reconciler:
             return max(verdict.retry_at - self._ports.clock.now(), 0.0)
         return None
 
+    def outcome_of(self, target_id: str) -> str:
+        """Say in a word and a reason what came of the last pass of a target."""
+        judged = self.last.get(target_id)
+        match judged.verdict if judged is not None else None:
+            case Keep(reason=reason):
+                return f"keep: {reason}"
+            case Hold(reason=reason):
+                return f"hold: {reason}"
+            case _:
+                return "gone"
+
     async def reconcile(self, target_id: str, cause: Cause) -> Verdict:
         """Bring one target to what its reference means now. Safe to call at any time.
 

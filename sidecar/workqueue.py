@@ -37,16 +37,17 @@ class WorkQueue:
         debounce_seconds: least time between the starts of two passes of one target.
     """
 
-    def __init__(self, run_pass: Pass, *, clock: Clock, debounce_seconds: float) -> None:
-        self._run_pass = run_pass
+    def __init__(self, *, clock: Clock, debounce_seconds: float) -> None:
+        self._run_pass: Pass = _no_pass
         self._clock = clock
         self._debounce_seconds = debounce_seconds
         self._keys: dict[str, _Key] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._is_closed = False
 
-    async def run(self, stopping: asyncio.Event) -> None:
+    async def run(self, run_pass: Pass, stopping: asyncio.Event) -> None:
         """Work until stopping is set; then wait for the passes that run, and start no more."""
+        self._run_pass = run_pass
         async with asyncio.TaskGroup() as self._tasks:
             for name in self._keys:
                 self._schedule(name)
@@ -129,3 +130,8 @@ class WorkQueue:
         if again_in is not None:
             self.add(name, cause, delay_seconds=again_in)
         self._schedule(name)
+
+
+async def _no_pass(name: str, cause: Cause) -> None:
+    """Stand in until the queue runs; nothing is started before."""
+    del name, cause
