@@ -1,0 +1,145 @@
+"""The daemon as a process of its own, as a user runs it: started, killed, started again; its log read as it comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.testbed.engine import Engine
+
+TOKEN = "a-token-for-tests-1234567890"
+ADMIN_TOKEN = "an-admin-token-for-tests-1234567890"
+PATIENCE_SECONDS = 60.0
+
+
+class Daemon:
+    """One Sidecar beside one engine; its state folder outlives the process.
+
+    Args:
+        environ: further ``SIDECAR_*`` settings.
+        command: what is run instead of the daemon, around it.
+    """
+
+    def __init__(self, engine: Engine, folder: Path, *, port: int, environ: Mapping[str, str] | None = None) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.port = port
+        self.environ = dict(environ or {})
+        self.log = folder / "sidecar.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def hook(self) -> str:
+        """The address that a Distribution registry is given."""
+        return f"{self.url}/hooks/distribution/{TOKEN}"
+
+    def start(self, *, wait: bool = True, **environ: str) -> None:
+        """Start the process, and wait until it is ready."""
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        settings = {
+            "SIDECAR_HOST": "127.0.0.1",
+            "SIDECAR_PORT": str(self.port),
+            "SIDECAR_STATE_DIR": str(self.folder / "state"),
+            "SIDECAR_TOKEN": TOKEN,
+            "SIDECAR_ADMIN_TOKEN": ADMIN_TOKEN,
+            "SIDECAR_DOCKER_HOST": self.engine.host,
+            "SIDECAR_LOG_LEVEL": "debug",
+            "SIDECAR_LOG_FORMAT": "json",
+            "SIDECAR_DEBOUNCE_SECONDS": "0.2",
+            **self.environ,
+            **environ,
+        }
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sidecar", "run"],
+                env=inherited | settings,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+        if wait:
+            self.until(self.is_ready, "the daemon is ready")
+
+    def kill(self) -> None:
+        """Kill the process, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> int:
+        """Tell the process to stop, and give its exit status."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=PATIENCE_SECONDS)
+
+    def is_ready(self) -> bool:
+        """Say whether it answers that it is ready."""
+        if self._process is not None and self._process.poll() is not None:
+            message = f"the daemon ended with {self._process.returncode}: {self.log.read_text()[-3000:]}"
+            raise AssertionError(message)
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """Ask for a path with the admin token; give status and body."""
+        return self._ask(urllib.request.Request(self.url + path))
+
+    def post(self, path: str, body: object) -> tuple[int, Any]:
+        """Post JSON with the admin token; give status and body."""
+        content = json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=content, headers={"Content-Type": "application/json"})
+        return self._ask(request)
+
+    def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
+        request.add_header("Authorization", f"Bearer {ADMIN_TOKEN}")
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Give the log so far, or the lines of one event."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{") and line.endswith("}"):
+                found.append(json.loads(line))
+        return [line for line in found if event in (None, line["event"])]
+
+    def until(self, is_so: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait for something that has to come; never for something that must not."""
+        end = time.monotonic() + seconds
+        while not is_so():
+            if time.monotonic() > end:
+                tail = self.log.read_text()[-6000:] if self.log.exists() else ""
+                message = f"waited {seconds:g} s in vain until {what}\n{tail}"
+                raise AssertionError(message)
+            time.sleep(0.05)
+
+    def until_told(self, event: str, count: int = 1, **facts: object) -> dict[str, Any]:
+        """Wait for the n-th line of an event with these facts, and give it."""
+
+        def told() -> list[dict[str, Any]]:
+            return [line for line in self.lines(event) if all(line.get(key) == value for key, value in facts.items())]
+
+        self.until(lambda: len(told()) >= count, f"{event} is told {count} times with {facts}")
+        return told()[count - 1]

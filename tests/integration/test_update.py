@@ -1,0 +1,59 @@
+"""The main job on real parts: a push reaches a running container, through the registry's own webhook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.world import World, make_world
+from tests.testbed.engine import Engine
+from tests.testbed.images import Behaviour
+from tests.testbed.registry import Registry
+
+
+@pytest.fixture
+def world(engine: Engine, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[World]:
+    """A container on version 1, and a daemon that runs."""
+    made = make_world(engine, registry, tmp_path)
+    made.push("1")
+    made.run()
+    made.daemon.start()
+    yield made
+    made.daemon.kill()
+
+
+def test_a_push_reaches_the_running_container(world: World) -> None:
+    """The registry notifies, the digest is pulled, the container is recreated and becomes healthy, the old one goes."""
+    before = world.inspect()
+    digest = world.push("2")
+    line = world.daemon.until_told("rollout.succeeded", digest=digest)
+    assert world.names() == ["web"]
+    assert world.version() == "2"
+    after = world.inspect()
+    assert after["Id"] != before["Id"]
+    assert after["Config"]["Image"] == world.ref
+    assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
+    assert line["delivery_ids"]
+    assert world.tags() == {world.ref, "sidecar-previous:web"}
+    assert world.image_id(world.ref) == after["Image"]
+    assert world.image_id("sidecar-previous:web") == before["Image"]
+
+
+def test_a_version_that_never_becomes_healthy_is_rolled_back_and_not_tried_again(world: World) -> None:
+    """The old container runs again under its name, and another hint of the same digest does nothing."""
+    before = world.inspect()
+    digest = world.push("2", Behaviour.UNHEALTHY)
+    world.daemon.until_told("rollout.rolled_back", digest=digest)
+    assert world.names() == ["web"]
+    after = world.inspect()
+    assert after["Id"] == before["Id"]
+    assert after["HostConfig"]["RestartPolicy"] == before["HostConfig"]["RestartPolicy"]
+    assert after["State"]["Running"]
+    assert world.tags() == {world.ref}
+    assert world.image_id(world.ref) == before["Image"]
+    status, _ = world.daemon.post("/api/v1/updates", {"what": "web"})
+    assert status == 202
+    world.daemon.until_told("target.held", digest=digest, count=2)
+    assert len(world.daemon.lines("rollout.started")) == 1
