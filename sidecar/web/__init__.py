@@ -1,0 +1,1 @@
+"""The HTTP side: what senders, people and programs reach."""
