@@ -346,10 +346,13 @@ async def _resume(daemon: Daemon) -> None:
 
 
 async def _ask_all(daemon: Daemon, kind: str) -> None:
-    now = daemon.ports.clock.now()
+    """Enqueue everything there is; of a project one target, for its pass judges all of them."""
+    now, projects = daemon.ports.clock.now(), set[str]()
     for driver in daemon.ports.drivers.values():
         for target in await driver.list():
-            daemon.queue.add(target.id, Cause(kind, now))
+            if target.project is None or target.project not in projects:
+                daemon.queue.add(target.id, Cause(kind, now))
+            projects |= {target.project} if target.project else set()
 
 
 async def _eventually(daemon: Daemon, act: Callable[[], Awaitable[None]]) -> None:

@@ -101,6 +101,9 @@ class Executor:
             case Rollout():
                 await self._enter(run, decision)
             case Step(is_start=is_start):
+                # A rollout that was held before it touched anything may be overtaken by a newer digest.
+                if run.is_untouched and run.asks and await self._make_way(run):
+                    return
                 await self._take_turn(run)
                 if is_start:
                     await self._record(run, replace(run.rollout, goal_starts=run.rollout.goal_starts + 1))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sidecar.core.decide import Cause, Hold, Keep, Resolved, judge
+from sidecar.core.image import ImageRef
 from sidecar.core.order import Member, Verdict, order
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, Target
@@ -19,7 +20,7 @@ from sidecar.ids import new_id
 from sidecar.ports import Ports
 
 # How long a target is held after its registry, its pull or the engine failed: doubled each time, to the most.
-_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 5.0, 300.0
+_FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS, _MOST_DOUBLINGS = 5.0, 300.0, 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +52,12 @@ class Reconciler:
         except Exception as error:  # noqa: BLE001  # the top of the worker: a defect holds one target, not the daemon
             self._ports.events.publish("pass.crashed", target=target_id, error=error)
             verdict = self._hold(target_id, Transient(f"a defect of Sidecar: {type(error).__name__}: {error}"))
-        if not (isinstance(verdict, Hold) and verdict.retry_at is not None):
-            self._failures.pop(target_id, None)
         self._tell(target_id, verdict, cause)
-        if isinstance(verdict, Hold) and verdict.retry_at is not None:
-            return max(verdict.retry_at - self._ports.clock.now(), 0.0)
-        return None
+        if (retry_at := _retry_at(verdict)) is None:
+            self._failures.pop(target_id, None)
+            return None
+        self._failures[target_id] = min(self._failures.get(target_id, 0) + 1, _MOST_DOUBLINGS)
+        return max(retry_at - self._ports.clock.now(), 0.0)
 
     def outcome_of(self, target_id: str) -> str:
         """Say in a word and a reason what came of the last pass of a target."""
@@ -67,7 +68,7 @@ class Reconciler:
             case Hold(reason=reason):
                 return f"hold: {reason}"
             case _:
-                return "gone"
+                return "it does not exist any more"
 
     async def reconcile(self, target_id: str, cause: Cause) -> Verdict:
         """Bring one target to what its reference means now. Safe to call at any time.
@@ -85,35 +86,36 @@ class Reconciler:
             rollout = None
 
         group = await self._group(target_id)
-        judged = {target.id: await self._judge(target, cause) for target in group}
+        before, asked = dict(self.last), dict[ImageRef, Resolved]()
+        judged = {target.id: await self._judge(target, cause, asked) for target in group}
+        for other_id in judged.keys() - {target_id}:
+            if other_id not in before or _reason(before[other_id].verdict) != _reason(judged[other_id].verdict):
+                self._tell(other_id, judged[other_id].verdict, cause)
         mine = judged.get(target_id)
         verdict = mine.verdict if mine is not None else Keep("it does not exist any more")
         if rollout is not None:
             verdict = await self._settle_intent(rollout, verdict)
-        if mine is None or not isinstance(verdict, Rollout):
+        if mine is None:
             return verdict
 
         judged[target_id] = mine = replace(mine, verdict=verdict)
-        judged = await self._prepare_others(mine, judged)
+        if isinstance(verdict, Rollout):
+            judged = await self._prepare_others(mine, judged)
         held = order(_members(judged))
-        self._ask_others(mine, judged, held, cause)
-        if target_id in held:
-            return held[target_id]
-        return await self._roll_out(mine.target, verdict, judged, cause)
+        verdict = held.get(target_id, verdict)
+        self._ask_others(target_id, judged, held, cause)
+        if isinstance(verdict, Rollout):
+            verdict = await self._roll_out(mine.target, verdict, cause)
+            self._ask_others(target_id, judged, {}, cause)
+        return verdict
 
-    async def _roll_out(
-        self, target: Target, rollout: Rollout, judged: Mapping[str, Judged], cause: Cause
-    ) -> Keep | Hold:
-        """Record the intent, prepare, record that, carry it out; then let those look that waited for it."""
+    async def _roll_out(self, target: Target, rollout: Rollout, cause: Cause) -> Keep | Hold:
+        """Record the intent, prepare, record that, and carry it out."""
         await self._ports.journal.record(rollout)
         self._ports.events.publish("rollout.started", **facts_of(rollout))
         rollout = await self._executor.prepare(target, rollout)
         await self._ports.journal.record(rollout)
-        rollout = await self._executor.carry_out(target, rollout, cause)
-        for other in judged.values():
-            if other.target.id != target.id and isinstance(other.verdict, Rollout):
-                self._ask(other.target.id, cause)
-        return self._outcome(rollout)
+        return self._outcome(await self._executor.carry_out(target, rollout, cause))
 
     def _outcome(self, rollout: Rollout) -> Keep | Hold:
         match rollout.phase:
@@ -140,36 +142,45 @@ class Reconciler:
             return [mine] if mine is not None else []
         return [target for target in targets if target.project == mine.project and target.kind is mine.kind]
 
-    async def _judge(self, target: Target, cause: Cause) -> Judged:
+    async def _judge(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved]) -> Judged:
         """Look at one target and judge it; what fails is a verdict as well."""
         open_rollout = await self._ports.journal.open_rollout(target.id)
         if open_rollout is not None and open_rollout.is_prepared:
             return Judged(target=target, verdict=open_rollout, is_open=True)
         try:
-            judged = await self.look(target, cause)
+            judged = await self.look(target, cause, asked)
         except SidecarError as error:
             judged = Judged(target=target, verdict=self._hold(target.id, error))
         self.last[target.id] = judged
         return judged
 
-    async def look(self, target: Target, cause: Cause) -> Judged:
+    async def look(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved] | None = None) -> Judged:
         """Resolve, observe and judge; changes nothing.
+
+        Args:
+            asked: what was resolved in this pass already: one question for each reference, however many containers.
 
         Raises:
             SidecarError: registry, engine or journal failed.
         """
         if target.refusal is not None:
             return Judged(target=target, verdict=Hold(target.refusal))
-        resolved = await self._ports.registry.resolve(target.ref)
-        await self._ports.journal.note_digest(target.ref.name, resolved.digest)
+        asked = {} if asked is None else asked
+        if target.ref not in asked:
+            asked[target.ref] = await self._resolve(target, cause)
         observed = await self._ports.drivers[target.kind].observe(target, None)
-        resolved, observed = await self._compare_platforms(target, resolved, observed)
-        self._ports.events.publish(
-            "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
-        )
+        resolved, observed = await self._compare_platforms(target, asked[target.ref], observed)
         rejected = await self._ports.journal.rejected(target.service, target.ref.name)
         verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
         return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
+
+    async def _resolve(self, target: Target, cause: Cause) -> Resolved:
+        resolved = await self._ports.registry.resolve(target.ref)
+        await self._ports.journal.note_digest(target.ref.name, resolved.digest)
+        self._ports.events.publish(
+            "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
+        )
+        return resolved
 
     async def _compare_platforms(
         self, target: Target, resolved: Resolved, observed: Observed
@@ -197,7 +208,7 @@ class Reconciler:
         if isinstance(verdict, Rollout) and verdict.to.digest == intent.to.digest:
             ids = tuple(dict.fromkeys(intent.delivery_ids + verdict.delivery_ids))
             return replace(verdict, id=intent.id, started_at=intent.started_at, delivery_ids=ids)
-        if isinstance(verdict, Hold) and verdict.retry_at is not None:
+        if _retry_at(verdict) is not None:
             return verdict
         reason = "no longer wanted" if isinstance(verdict, Rollout) else verdict.reason
         ended = intent.enter(Phase.SUPERSEDED, reason)
@@ -217,22 +228,27 @@ class Reconciler:
                 prepared[other.target.id] = replace(other, verdict=self._hold(other.target.id, error))
         return prepared
 
-    def _ask_others(self, mine: Judged, judged: Mapping[str, Judged], held: Mapping[str, Hold], cause: Cause) -> None:
-        """Enqueue what may start now and has not: a push of one image may have been the hint for another."""
-        for other in judged.values():
-            is_ready = isinstance(other.verdict, Rollout) and not other.is_open and other.target.id not in held
-            if is_ready and other.target.id != mine.target.id:
-                self._ask(other.target.id, cause)
+    def _ask_others(self, target_id: str, judged: Mapping[str, Judged], held: Mapping[str, Hold], cause: Cause) -> None:
+        """Enqueue what may start now: a push of one image may have been the hint for another.
 
-    def _ask(self, target_id: str, cause: Cause) -> None:
-        self._ports.hints.add(target_id, Cause("project", cause.at, cause.delivery_ids))
+        Of those that failed one at a time is asked to look again, for its pass looks at the whole group.
+        """
+        is_failing = _retry_at(judged[target_id].verdict) is not None
+        for other in judged.values():
+            if other.target.id == target_id or other.is_open or other.target.id in held:
+                continue
+            hint = Cause("project", cause.at, cause.delivery_ids)
+            if isinstance(other.verdict, Rollout):
+                self._ports.hints.add(other.target.id, hint)
+            elif (retry_at := _retry_at(other.verdict)) is not None and not is_failing:
+                is_failing = True
+                self._ports.hints.add(other.target.id, hint, delay_seconds=retry_at - self._ports.clock.now())
 
     def _hold(self, target_id: str, error: SidecarError) -> Hold:
+        """Hold a target after a failure: until something changes, or for longer each time in a row."""
         if not isinstance(error, Transient):
             return Hold(str(error), is_failure=True)
-        failures = self._failures.get(target_id, 0)
-        self._failures[target_id] = failures + 1
-        pause = min(_FIRST_RETRY_SECONDS * 2**failures, _LONGEST_RETRY_SECONDS)
+        pause = min(_FIRST_RETRY_SECONDS * 2 ** self._failures.get(target_id, 0), _LONGEST_RETRY_SECONDS)
         pause = max(pause, error.retry_after_seconds or 0.0)
         return Hold(str(error), retry_at=self._ports.clock.now() + pause, is_failure=True)
 
@@ -254,3 +270,11 @@ class Reconciler:
 
 def _members(judged: Mapping[str, Judged]) -> list[Member]:
     return [Member(target=each.target, verdict=each.verdict, is_open=each.is_open) for each in judged.values()]
+
+
+def _retry_at(verdict: Verdict) -> float | None:
+    return verdict.retry_at if isinstance(verdict, Hold) else None
+
+
+def _reason(verdict: Verdict) -> str | None:
+    return verdict.reason if isinstance(verdict, Keep | Hold) else None

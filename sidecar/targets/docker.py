@@ -254,8 +254,9 @@ class DockerDriver:
         """Make the next call towards the phase's goal, and give the rollout with what it learned."""
         slots = await self._slots(target, rollout, await self._look(target.name, with_slots=True))
         call = sequence.next_call(rollout, slots)
-        if call is None:
-            return rollout
+        if call is None:  # what was to be done has come about since the look that asked for it
+            msg = f"{target.name} changed at that moment; looking again"
+            raise Transient(msg)
         if isinstance(call, sequence.Blocked):
             msg = f"another updater is at work: {target.name + CANDIDATE_SUFFIX} ({call.container_id[:12]}) is not ours"
             raise Transient(msg)
