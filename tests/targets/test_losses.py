@@ -22,7 +22,7 @@ OTHER_ID = "fedcba987654" + "d" * 52
     ],
 )
 def test_what_would_be_lost_is_refused_with_the_reason(made, reason):
-    """Rows 21 and 42: a container that cannot be recreated as it is, or not started again, is held before anything else."""
+    """Rows 21 and 42: a container that cannot be recreated as it is, or not started again, is held before all else."""
     assert reason in unsupported(container(**made), api=NEWEST)
 
 
