@@ -1,0 +1,256 @@
+"""`sidecar doctor`: looks for what keeps Sidecar from working, without a daemon, and says what to do about each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from sidecar.app import SystemClock
+from sidecar.cli.daemon import Daemon, DaemonUnreachable
+from sidecar.cli.finding import Finding, Status, broken, doubtful, well
+from sidecar.cli.host import Place, examine_socket, examine_state
+from sidecar.cli.output import say, say_json
+from sidecar.core.decide import Resolved
+from sidecar.core.image import DOCKER_HUB, ImageRef
+from sidecar.core.target import Target
+from sidecar.credentials import Credential, Credentials
+from sidecar.errors import Misconfigured, SidecarError
+from sidecar.oci.transport import Timeouts
+from sidecar.registry import OciRegistry
+from sidecar.settings import Settings, load_settings
+from sidecar.targets._engine import Engine
+from sidecar.targets.containers import discover, is_image_id
+
+_LARGEST_SKEW_SECONDS = 5.0
+_ENGINE_SECONDS = 10.0
+_REGISTRY_SECONDS = 10.0
+_LOOKED_BACK = 200
+
+
+class EngineFacts(Protocol):
+    """What the doctor asks of an engine."""
+
+    @property
+    def api_version(self) -> tuple[int, int]:
+        """The newest API it speaks."""
+        ...
+
+    async def info(self) -> dict[str, Any]:
+        """Give what it says of itself."""
+        ...
+
+    async def list_containers(self) -> list[dict[str, Any]]:
+        """List containers."""
+        ...
+
+    async def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class Asked(Protocol):
+    """What the doctor asks of registries."""
+
+    async def resolve(self, ref: ImageRef) -> Resolved:
+        """Ask what a reference means."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the doctor examines; tests have their own."""
+
+    connect: Callable[[str], Awaitable[EngineFacts]]
+    registry: Callable[[], AbstractAsyncContextManager[Asked]]
+    find_credential: Callable[[str], Awaitable[Credential | None]]
+    daemon: Daemon
+    place: Place
+
+
+def doctor(environ: Mapping[str, str], cwd: Path, *, as_json: bool) -> int:
+    """Examine everything and print what was found: 0, 3 where the engine is out of reach, 1 for any other failure."""
+    settings = load_settings(environ, cwd)
+    findings = asyncio.run(_all_of(settings, _real_parts(settings)))
+    if as_json:
+        say_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{finding.status:<8} {finding.part:<12} {finding.says}")
+            if finding.advice:
+                say(f"{'':<8} {'':<12} -> {finding.advice}")
+    failed = {finding.part for finding in findings if finding.status is Status.FAILED}
+    return (3 if "engine" in failed else 1) if failed else 0
+
+
+async def _all_of(settings: Settings, parts: Parts) -> list[Finding]:
+    return [finding async for finding in examine(settings, parts)]
+
+
+def _real_parts(settings: Settings) -> Parts:
+    explicit = {}
+    if settings.registry_username is not None and settings.registry_password is not None:
+        explicit[DOCKER_HUB] = (settings.registry_username, settings.registry_password.get_secret_value())
+    credentials = Credentials(config_file=settings.registry_credentials, explicit=explicit)
+
+    def registry() -> OciRegistry:
+        return OciRegistry(
+            clock=SystemClock(),
+            credentials=credentials.find,
+            insecure=frozenset(settings.insecure_registries),
+            ca_file=settings.registry_ca_file,
+            certs_folder=Path("/etc/docker/certs.d"),
+            timeouts=Timeouts(total_seconds=_REGISTRY_SECONDS),
+        )
+
+    return Parts(
+        connect=lambda url: Engine.connect(url, timeout_seconds=_ENGINE_SECONDS),
+        registry=registry,
+        find_credential=credentials.find,
+        daemon=Daemon.in_folder(settings.state_dir),
+        place=Place(),
+    )
+
+
+async def examine(settings: Settings, parts: Parts) -> AsyncIterator[Finding]:
+    """Look at one part after the other, the nearest first."""
+    yield well("settings", "every setting is accepted; `sidecar check` prints them")
+    for finding in examine_state(settings.state_dir, parts.place):
+        yield finding
+    targets: list[Target] = []
+    if (closed := examine_socket(settings.docker_host)) is not None:
+        yield closed
+    else:
+        async for finding in _examine_engine(settings, parts, targets):
+            yield finding
+    async for finding in _examine_registries(parts, targets):
+        yield finding
+    for finding in await asyncio.to_thread(lambda: list(_examine_daemon(parts.daemon))):
+        yield finding
+
+
+async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target]) -> AsyncIterator[Finding]:
+    """See whether the engine answers, and what it runs that is ours."""
+    try:
+        engine = await parts.connect(settings.docker_host)
+    except SidecarError as error:
+        yield broken("engine", str(error), "see that it runs, and that SIDECAR_DOCKER_HOST or DOCKER_HOST names it")
+        return
+    try:
+        asked = time.time()
+        info = await engine.info()
+        answered = time.time()
+        entries = await engine.list_containers()
+    except SidecarError as error:
+        yield broken("engine", str(error), "a socket proxy has to allow what Sidecar needs: the README has the list")
+        return
+    finally:
+        await engine.close()
+    api = ".".join(map(str, engine.api_version))
+    yield well("engine", f"{info.get('OperatingSystem', '?')}, Docker {info.get('ServerVersion', '?')}, API {api}")
+    yield _examine_clock(str(info.get("SystemTime", "")), asked, answered)
+    for finding in _examine_targets(entries, settings, targets):
+        yield finding
+
+
+def _examine_clock(engine_time: str, asked: float, answered: float) -> Finding:
+    try:
+        # Nanoseconds are more digits than Python reads.
+        head, _, fraction = engine_time.rstrip("Z").partition(".")
+        there = datetime.fromisoformat(f"{head}.{fraction[:6]:0<6}+00:00" if fraction else f"{head}+00:00").timestamp()
+    except ValueError:
+        return doubtful(
+            "clock", f"the engine's time is {engine_time!r}, which is none", "see whether it is a Docker engine"
+        )
+    skew = there - min(max(there, asked), answered)
+    if abs(skew) > _LARGEST_SKEW_SECONDS:
+        return doubtful(
+            "clock",
+            f"the engine's clock is {skew:+.0f} seconds from ours",
+            "let both keep time by NTP: certificates, tokens and the times in the history depend on it",
+        )
+    return well("clock", "the engine's clock agrees with ours")
+
+
+def _examine_targets(entries: Sequence[dict[str, Any]], settings: Settings, targets: list[Target]) -> Iterator[Finding]:
+    found = discover(entries, {}, default_enable=settings.default_enable, scope=settings.scope)
+    # Where the list shows an image's id its tag means another image by now; the daemon looks closer.
+    for target in found:
+        if target.refusal and not is_image_id(target.ref.repository.removeprefix("library/")):
+            yield doubtful("targets", f"{target.id} cannot be looked after", target.refusal)
+    targets += [target for target in found if not target.refusal]
+    if not found:
+        yield doubtful(
+            "targets",
+            f"of {len(entries)} containers none is managed",
+            'label what is to be updated:  labels: {sidecar.enable: "true"}',
+        )
+    else:
+        yield well("targets", f"of {len(entries)} containers {len(found)} are managed: {_names(found)}")
+
+
+def _names(targets: Sequence[Target], most: int = 10) -> str:
+    names = [target.name for target in targets[:most]]
+    return ", ".join(names) + (f" and {len(targets) - most} more" if len(targets) > most else "")
+
+
+async def _examine_registries(parts: Parts, targets: Sequence[Target]) -> AsyncIterator[Finding]:
+    """See for each registry of a managed container whether there are credentials, and whether it answers."""
+    by_host: dict[str, ImageRef] = {}
+    for target in targets:
+        by_host.setdefault(target.ref.registry, target.ref)
+    for host in sorted({DOCKER_HUB, *by_host}):
+        yield await _examine_credentials(host, parts)
+    async with parts.registry() as registry:
+        answers = await asyncio.gather(*(_ask(registry, ref) for _, ref in sorted(by_host.items())))
+    for finding in answers:
+        yield finding
+
+
+async def _examine_credentials(host: str, parts: Parts) -> Finding:
+    try:
+        credential = await parts.find_credential(host)
+    except SidecarError as error:
+        return broken(
+            "credentials", f"{host}: {error}", "put that right, or name another file by SIDECAR_REGISTRY_CREDENTIALS"
+        )
+    if credential is None:
+        return well("credentials", f"{host}: none, so it is asked anonymously")
+    return well(
+        "credentials", f"{host}: " + (f"as {credential.username}" if credential.username else "by an identity token")
+    )
+
+
+async def _ask(registry: Asked, ref: ImageRef) -> Finding:
+    try:
+        await registry.resolve(ref)
+    except SidecarError as error:
+        return broken("registry", str(error), "until then its targets are held, and tried again")
+    return well("registry", f"{ref.registry} answers ({ref.familiar})")
+
+
+def _examine_daemon(daemon: Daemon) -> Iterator[Finding]:
+    """See whether the daemon runs, and what it turned away."""
+    try:
+        deliveries = daemon.get("/history", limit=_LOOKED_BACK)["deliveries"]
+    except (DaemonUnreachable, Misconfigured) as error:
+        yield doubtful("daemon", str(error), "this examination needs no daemon; nothing is updated without one")
+        return
+    fates = Counter(delivery["fate"] for delivery in deliveries)
+    yield well("daemon", f"it runs; of the last {len(deliveries)} deliveries it accepted {fates['accepted']}")
+    turned_away = Counter(
+        (each["source"], each["fate"], each["reason"]) for each in deliveries if each["fate"] != "accepted"
+    )
+    for (source, fate, reason), count in turned_away.most_common(5):
+        says = f"{count} from {source} {fate}: {reason}"
+        yield (
+            doubtful("deliveries", says, "`sidecar history` shows them")
+            if fate == "refused"
+            else well("deliveries", says)
+        )

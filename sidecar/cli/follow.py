@@ -1,0 +1,65 @@
+"""What became of an update: follows the events of its targets to the end of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sidecar.cli.daemon import Event
+
+# A target is done when one of these is told of it; whether that is what was asked for stands beside it.
+_ENDS: Mapping[str, bool] = {
+    "target.kept": True,
+    "target.held": False,
+    "rollout.succeeded": True,
+    "rollout.rolled_back": False,
+    "rollout.failed": False,
+    "rollout.abandoned": False,
+}
+# Others of its project go first, or the daemon starts anew: the target is looked at again without being asked for.
+_GOES_ON = ("waits for ", "left to the next start")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended for one target."""
+
+    is_well: bool
+    event: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Followed:
+    """The targets of one update, and how it ended for those that are done."""
+
+    delivery_id: str
+    target_ids: Sequence[str]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def waiting(self) -> list[str]:
+        """Give the targets that are not done."""
+        return [target_id for target_id in self.target_ids if target_id not in self.outcomes]
+
+    @property
+    def is_well(self) -> bool:
+        """Say whether every target is as it should be."""
+        return not self.waiting and all(outcome.is_well for outcome in self.outcomes.values())
+
+    def feed(self, event: Event) -> bool:
+        """Take one event in; say whether it concerns this update."""
+        target_id = event.facts.get("target")
+        if target_id not in self.target_ids or not self._is_ours(event.facts):
+            return False
+        is_well = _ENDS.get(event.name)
+        reason = str(event.facts.get("reason") or "")
+        if is_well is not None and target_id not in self.outcomes and not reason.startswith(_GOES_ON):
+            self.outcomes[str(target_id)] = Outcome(is_well=is_well, event=event.name, reason=reason)
+        return True
+
+    def _is_ours(self, facts: Mapping[str, Any]) -> bool:
+        """Tell our pass from one that was under way; progress belongs to a target and says no more."""
+        ids = facts.get("delivery_ids")
+        return ids is None or self.delivery_id in ids

@@ -1,0 +1,161 @@
+"""The commands that ask the daemon: targets, plan, update, history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sidecar.cli.daemon import Daemon, DaemonUnreachable
+from sidecar.cli.follow import Followed
+from sidecar.cli.output import hint, say, say_json, say_table
+from sidecar.cli.progress import Display, display
+from sidecar.errors import Misconfigured
+from sidecar.settings import load_settings
+from sidecar.tokens import ADMIN, kept_token
+
+# A daemon that restarts (it may be the one that is updated) is back within a few of these.
+_MOST_RECONNECTS = 20
+_RECONNECT_SECONDS = 1.0
+_SHORT_DIGEST = len("sha256:") + 12
+
+
+def daemon(server: str | None, environ: Mapping[str, str], cwd: Path) -> Daemon:
+    """Find the daemon that is meant: the one at an address, else the one that keeps its state here.
+
+    Raises:
+        Misconfigured: a setting is wrong, or there is no token for the address.
+    """
+    settings = load_settings(environ, cwd)
+    server = server or environ.get("SIDECAR_SERVER")
+    if not server:
+        return Daemon.in_folder(settings.state_dir)
+    token = settings.admin_token.get_secret_value() if settings.admin_token else kept_token(settings.state_dir, ADMIN)
+    if token is None:
+        msg = f"asking {server!r}: set SIDECAR_ADMIN_TOKEN to what `sidecar token --admin` says there"
+        raise Misconfigured(msg)
+    return Daemon.at(server, token)
+
+
+def targets(asked: Daemon, *, as_json: bool) -> int:
+    """Show what is managed, and for everything else why not."""
+    body = asked.get("/targets")
+    if as_json:
+        say_json(body)
+        return 0
+    managed = [_target_row(each) for each in body["targets"]]
+    left_alone = [(each["name"], each["image"], "", "", f"not managed: {each['reason']}") for each in body["unmanaged"]]
+    say_table(("TARGET", "IMAGE", "RUNNING", "VERDICT", "WHY"), [*managed, *left_alone])
+    return 0
+
+
+def plan(asked: Daemon, what: str | None, *, as_json: bool) -> int:
+    """Show what would be done now."""
+    body = asked.get("/plan", ref=what)
+    if as_json:
+        say_json(body)
+        return 0
+    rows = [
+        (
+            each["id"],
+            each["image"],
+            _digest(each["running"]),
+            _digest(each["available"]),
+            each["verdict"],
+            each["reason"],
+        )
+        for each in body["plan"]
+    ]
+    say_table(("TARGET", "IMAGE", "RUNNING", "AVAILABLE", "VERDICT", "WHY"), rows)
+    return 0
+
+
+def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> int:
+    """Show what happened of late, newest first."""
+    body = asked.get("/history", limit=limit, target=target, bodies="true" if as_json else None)
+    if as_json:
+        say_json(body)
+        return 0
+    rows = [
+        (each["recorded_at"], each["target"], each["phase"], _digest(each["digest"] or ""), each["reason"])
+        for each in body["rollouts"]
+    ] + [
+        (
+            each["received_at"],
+            f"{each['source']} {each['pusher']}",
+            each["fate"],
+            ", ".join(each["hints"]),
+            each["reason"],
+        )
+        for each in body["deliveries"]
+    ]
+    say_table(("TIME", "WHO", "WHAT", "WHICH", "WHY"), sorted(rows, reverse=True)[:limit])
+    return 0
+
+
+def update(asked: Daemon, what: str, *, wait: bool, as_json: bool) -> int:
+    """Have targets looked at now; wait for what becomes of it, if told."""
+    if not wait:
+        body = asked.post("/updates", {"what": what})
+        if as_json:
+            say_json(body)
+        else:
+            say(f"enqueued {', '.join(body['targets'])}; follow it by {body['delivery']}")
+        return 0
+    with asked.events() as events:
+        # Only now, so that nothing that follows from it is missed.
+        body = asked.post("/updates", {"what": what})
+        followed = Followed(body["delivery"], body["targets"])
+        with display(as_json=as_json) as shown:
+            last_id = _follow(followed, events, shown)
+            if followed.waiting:
+                _follow_on(asked, followed, shown, last_id)
+    for target_id, outcome in sorted(followed.outcomes.items()):
+        shown.end(target_id, outcome)
+    return 0 if followed.is_well else 1
+
+
+def _follow(followed: Followed, events: Iterable[Any], shown: Display) -> str:
+    """Take events in until every target is done or the stream ends; give the id of the last."""
+    last_id = ""
+    try:
+        for event in events:
+            last_id = event.id or last_id
+            if followed.feed(event):
+                shown.tell(event)
+            if not followed.waiting:
+                break
+    except DaemonUnreachable as error:
+        hint(f"sidecar: {error}")
+    return last_id
+
+
+def _follow_on(asked: Daemon, followed: Followed, shown: Display, last_id: str) -> None:
+    """Go on where the stream broke off, for as long as a daemon takes to start anew.
+
+    Raises:
+        DaemonUnreachable: it does not come back; the update goes on without us, or at its next start.
+    """
+    from time import sleep
+
+    for attempt in range(_MOST_RECONNECTS):
+        sleep(_RECONNECT_SECONDS)
+        try:
+            with asked.events(last_id) as events:
+                last_id = _follow(followed, events, shown) or last_id
+        except DaemonUnreachable:
+            if attempt == _MOST_RECONNECTS - 1:
+                raise
+        if not followed.waiting:
+            return
+    msg = f"following {followed.delivery_id}: the daemon ends the stream again and again"
+    raise DaemonUnreachable(msg)
+
+
+def _target_row(target: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
+    why = f"{target['phase']}: {target['reason']}" if target["phase"] else target["reason"]
+    return target["id"], target["image"], _digest(target["running"]), target["verdict"], why
+
+
+def _digest(digest: str) -> str:
+    return digest[:_SHORT_DIGEST]
