@@ -182,7 +182,6 @@ def supersede(
         started_at=cause.at,
         delivery_ids=cause.delivery_ids,
         to=Revision(digest=resolved.digest),
-        plan=None,
         superseded=rollout.to.instance or rollout.superseded,
         goal_started_at=None,
         goal_starts=0,

@@ -1,0 +1,326 @@
+"""Every decision, as a table of values."""
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core.decide import (
+    MOST_RESTARTS,
+    Cause,
+    Hold,
+    Keep,
+    Resolved,
+    Step,
+    Wait,
+    judge,
+    next_step,
+    supersede,
+)
+from sidecar.core.image import Digest
+from sidecar.core.policy import Action, Policy, WhenStopped
+from sidecar.core.rollout import Phase, Revision, Rollout
+from sidecar.core.target import Health, Image, Observed, State
+from tests.core.values import CAUSE, NEW, NEWER, NOW, OLD, observed, rollout, target
+
+
+def judged(
+    look: Observed | None = None,
+    *,
+    resolved: Resolved | None = None,
+    rejected: dict[Digest, str] | None = None,
+    **target_changes: object,
+) -> Rollout | Keep | Hold:
+    return judge(
+        target(**target_changes),
+        resolved or Resolved.of(NEW),
+        look or observed(),
+        rejected=rejected or {},
+        cause=CAUSE,
+        rollout_id="rollout-1",
+    )
+
+
+# --- judge ----------------------------------------------------------------------------------------------------------
+
+
+def test_another_digest_is_rolled_out() -> None:
+    """The rollout holds where it comes from, where it goes, what was asked for and why."""
+    begun = judged(policy=Policy(min_ready_seconds=3, deadline_seconds=30, rollback=False))
+    assert begun == rollout(
+        from_=Revision(digest=OLD, image_id="old-image", instance="old-container"),
+        to=Revision(digest=NEW),
+        started_at=CAUSE.at,
+        min_ready_seconds=3,
+        deadline_seconds=30,
+        rollback=False,
+    )
+
+
+def test_the_same_digest_is_kept() -> None:
+    """One of the digests under which the repository knows the image is enough."""
+    look = observed(image=Image(id="x", digests=frozenset({OLD, NEW})))
+    assert judged(look) == Keep("up to date")
+
+
+def test_an_index_of_which_another_platform_changed_is_kept() -> None:
+    """What this platform's image is known by is the same, so nothing is recreated."""
+    resolved = Resolved.of(NEW, "sha256:child", "old-image")
+    assert judged(resolved=resolved) == Keep("same image for this platform")
+
+
+@pytest.mark.parametrize(
+    "look, changes, rejected, words, is_failure",
+    [
+        (observed(), {"refusal": "label is wrong"}, {}, "label is wrong", False),
+        (observed(state=State.MISSING, instance=None), {}, {}, "web does not exist", False),
+        (observed(), {}, {NEW: "unhealthy"}, "failed here before (unhealthy)", True),
+        (observed(), {"policy": Policy(action=Action.NOTIFY)}, {}, "is available", False),
+        (observed(state=State.EXITED), {}, {}, "what was stopped stays stopped", False),
+        (observed(state=State.CREATED), {}, {}, "sidecar.when-stopped=recreate", False),
+    ],
+)
+def test_what_could_be_done_and_is_not_has_a_reason(
+    look: Observed, changes: dict[str, object], rejected: dict[Digest, str], words: str, is_failure: bool
+) -> None:
+    """Each refusal says why, and whether what depends on it is held as well."""
+    verdict = judged(look, rejected=rejected, **changes)
+    assert isinstance(verdict, Hold)
+    assert words in verdict.reason
+    assert verdict.is_failure is is_failure
+
+
+def test_a_rejected_digest_does_not_hold_up_another() -> None:
+    """Only the very digest that failed is held."""
+    assert isinstance(judged(rejected={NEWER: "unhealthy"}), Rollout)
+
+
+@pytest.mark.parametrize(
+    "state, run_state",
+    [
+        (State.RUNNING, State.RUNNING),
+        (State.PAUSED, State.PAUSED),
+        (State.RESTARTING, State.RUNNING),
+        (State.EXITED, State.EXITED),
+    ],
+)
+def test_the_state_to_be_restored_is_kept(state: State, run_state: State) -> None:
+    """Paused stays paused; one caught between two restarts is meant to run; stopped only where labels ask for it."""
+    begun = judged(observed(state=state), policy=Policy(when_stopped=WhenStopped.RECREATE))
+    assert isinstance(begun, Rollout)
+    assert begun.run_state is run_state
+
+
+def test_an_image_that_is_not_there_yet_is_rolled_out_from_nothing() -> None:
+    """A tag that names nothing has no revision to return to."""
+    begun = judged(observed(image=None, instance=None))
+    assert isinstance(begun, Rollout)
+    assert begun.from_ == Revision()
+
+
+def test_a_cause_takes_others_along() -> None:
+    """The earliest time, every delivery once, and a webhook names the whole."""
+    first = Cause("resync", 5.0)
+    merged = first.merged(Cause("webhook", 9.0, ("a", "b"))).merged(Cause("webhook", 3.0, ("b", "c")))
+    assert merged == Cause("webhook", 3.0, ("a", "b", "c"))
+    assert Cause("start-up", 1.0).merged(Cause("engine", 2.0)) == Cause("start-up", 1.0)
+
+
+# --- supersede ------------------------------------------------------------------------------------------------------
+
+
+def superseding(
+    now: Rollout, digest: Digest, rejected: dict[Digest, str] | None = None
+) -> tuple[Rollout, Rollout] | None:
+    return supersede(now, Resolved.of(digest), rejected=rejected or {}, cause=Cause("webhook", 1.0), rollout_id="next")
+
+
+def test_a_newer_digest_takes_the_place_of_one_in_its_gate() -> None:
+    """The older is not rejected; the newer returns to the same container and clears the older one's away."""
+    pair = superseding(rollout(plan={"container": {}}), NEWER)
+    assert pair is not None
+    ended, newer = pair
+    assert ended.phase is Phase.SUPERSEDED
+    assert ended.rejected is None
+    assert (newer.id, newer.phase, newer.to) == ("next", Phase.UPDATING, Revision(digest=NEWER))
+    assert newer.from_ == rollout().from_
+    assert newer.superseded == "new-container"
+    assert newer.plan == {"container": {}}
+
+
+def test_what_was_superseded_before_its_container_was_made_leaves_the_one_before_in_the_way() -> None:
+    """Two in a row: the container of the first is still what has to be cleared away."""
+    pair = superseding(rollout(to=Revision(digest=NEW), superseded="first-container"), NEWER)
+    assert pair is not None
+    assert pair[1].superseded == "first-container"
+
+
+@pytest.mark.parametrize(
+    "now, digest, rejected",
+    [
+        (rollout(), NEW, {}),
+        (rollout(), NEWER, {NEWER: "unhealthy"}),
+        (rollout(phase=Phase.FINISHING), NEWER, {}),
+        (rollout(phase=Phase.ROLLING_BACK), NEWER, {}),
+        (rollout(to=Revision()), NEWER, {}),
+    ],
+)
+def test_nothing_is_superseded_without_need(now: Rollout, digest: Digest, rejected: dict[Digest, str]) -> None:
+    """Not by the same digest, not by a rejected one, and not once it finishes or rolls back."""
+    assert superseding(now, digest, rejected) is None
+
+
+# --- next_step ------------------------------------------------------------------------------------------------------
+
+GATED = rollout(goal_started_at=NOW - 20)
+AT_GOAL = observed(
+    instance="new-container",
+    image=Image(id="new-image", digests=frozenset({NEW})),
+    started_at=NOW - 20,
+    healthy_since=NOW - 5,
+    at_rest=False,
+)
+BACK = rollout(phase=Phase.ROLLING_BACK, reason="became unhealthy", goal_started_at=NOW - 20)
+RESTORED = observed(started_at=NOW - 20, healthy_since=NOW - 5)
+
+
+def next_phase(now: Rollout, look: Observed) -> tuple[Phase, str]:
+    entered = next_step(now, look)
+    assert isinstance(entered, Rollout), entered
+    return entered.phase, entered.reason
+
+
+def test_until_the_new_one_is_in_place_the_driver_steps() -> None:
+    """Old one in place, or nothing in place while nothing ever ran: go on."""
+    assert next_step(rollout(), observed(at_rest=False)) == Step()
+    assert next_step(rollout(), observed(state=State.MISSING, instance=None, at_rest=False)) == Step()
+    superseded = rollout(superseded="first-container")
+    assert next_step(superseded, observed(instance="first-container", at_rest=False)) == Step()
+
+
+@pytest.mark.parametrize("state", [State.CREATED, State.EXITED])
+def test_what_is_in_place_and_not_running_is_started_three_times(state: State) -> None:
+    """Starts are counted, and the third in vain fails the gate with the engine's words."""
+    look = replace(AT_GOAL, state=state, detail="exit code 127")
+    assert next_step(replace(GATED, goal_starts=MOST_RESTARTS - 1), look) == Step(is_start=True)
+    phase, reason = next_phase(replace(GATED, goal_starts=MOST_RESTARTS), look)
+    assert phase is Phase.ROLLING_BACK
+    assert reason == f"{'did not start' if state is State.CREATED else 'exited'}, 3 times (exit code 127)"
+
+
+def test_the_first_start_is_put_on_record_before_the_deadline_counts() -> None:
+    """It is the engine's time of the start, or of the look where it shows none; once."""
+    assert next_step(rollout(), AT_GOAL) == rollout(goal_started_at=NOW - 20)
+    assert next_step(rollout(), replace(AT_GOAL, started_at=None)) == rollout(goal_started_at=NOW)
+
+
+def test_the_gate_is_passed_after_min_ready() -> None:
+    """Healthy for long enough, and not a moment earlier."""
+    assert isinstance(next_step(GATED, replace(AT_GOAL, healthy_since=NOW - 9.9)), Wait)
+    assert next_phase(GATED, replace(AT_GOAL, healthy_since=NOW - 10)) == (Phase.FINISHING, "")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"health": Health.UNHEALTHY, "healthy_since": None}, "became unhealthy"),
+        (
+            {"restarts": 3, "healthy_since": None, "detail": "exit code 1"},
+            "restarted 3 times by its restart policy (exit",
+        ),
+        ({"now": NOW + 40, "healthy_since": None, "health": Health.STARTING}, "was not healthy within 60 seconds"),
+        ({"now": NOW + 45, "healthy_since": NOW + 41}, "was not healthy within 60 seconds"),
+    ],
+)
+def test_the_gate_fails_with_a_reason(changes: dict[str, object], words: str) -> None:
+    """Unhealthy, restarted three times, or not healthy in time since its first start."""
+    phase, reason = next_phase(GATED, replace(AT_GOAL, **changes))  # type: ignore[arg-type]
+    assert phase is Phase.ROLLING_BACK
+    assert words in reason
+
+
+def test_starting_is_not_failing() -> None:
+    """Until the deadline a container may take its time."""
+    look = replace(AT_GOAL, health=Health.STARTING, healthy_since=None)
+    assert isinstance(next_step(GATED, look), Wait)
+
+
+def test_healthy_in_time_is_waited_out() -> None:
+    """Who became healthy before the deadline gets its min-ready, even past it."""
+    assert isinstance(next_step(GATED, replace(AT_GOAL, now=NOW + 41, healthy_since=NOW + 39)), Wait)
+    assert next_phase(GATED, replace(AT_GOAL, now=NOW + 49, healthy_since=NOW + 39)) == (Phase.FINISHING, "")
+
+
+def test_a_wait_is_no_longer_than_needed() -> None:
+    """To the moment at which something may be decided, at most a second, never nothing."""
+    assert next_step(GATED, replace(AT_GOAL, healthy_since=NOW - 9.75)) == Wait(0.25)
+    assert next_step(GATED, replace(AT_GOAL, healthy_since=NOW - 1)) == Wait(1.0)
+    starting = replace(AT_GOAL, health=Health.STARTING, healthy_since=None, now=NOW + 39.99)
+    assert next_step(GATED, starting) == Wait(0.05)
+
+
+def test_without_rollback_the_failed_one_stays_and_the_rollout_fails() -> None:
+    """Labels may ask that nothing is put back; the digest is rejected all the same."""
+    unhealthy = replace(AT_GOAL, health=Health.UNHEALTHY, healthy_since=None)
+    left = next_step(replace(GATED, rollback=False), unhealthy)
+    assert isinstance(left, Rollout)
+    assert (left.phase, left.is_broken, left.rejected) == (Phase.FINISHING, True, NEW)
+    assert next_step(left, unhealthy) == Step()
+    phase, reason = next_phase(left, replace(unhealthy, at_rest=True))
+    assert phase is Phase.FAILED
+    assert reason.startswith("became unhealthy")
+    assert "sidecar.rollback is false" in reason
+
+
+def test_a_stopped_container_is_replaced_and_not_started() -> None:
+    """What was not running has no gate."""
+    stopped = rollout(run_state=State.EXITED)
+    assert next_phase(stopped, replace(AT_GOAL, state=State.CREATED))[0] is Phase.FINISHING
+    back = replace(stopped, phase=Phase.ROLLING_BACK)
+    assert next_phase(back, observed(state=State.EXITED))[0] is Phase.ROLLED_BACK
+
+
+def test_finishing_ends_at_rest() -> None:
+    """As long as there is something to clean there is a step."""
+    finishing = rollout(phase=Phase.FINISHING)
+    assert next_step(finishing, AT_GOAL) == Step()
+    assert next_phase(finishing, replace(AT_GOAL, at_rest=True))[0] is Phase.SUCCEEDED
+
+
+def test_rolling_back_goes_through_the_same_gate() -> None:
+    """The old one is put back, watched, and only then the rollout is rolled back."""
+    assert next_step(BACK, AT_GOAL) == Step()
+    assert next_step(BACK, replace(RESTORED, at_rest=False)) == Step()
+    assert next_step(BACK, replace(RESTORED, state=State.EXITED)) == Step(is_start=True)
+    assert isinstance(next_step(BACK, RESTORED), Wait)
+    settled = next_step(BACK, replace(RESTORED, healthy_since=NOW - 10))
+    assert settled == replace(BACK, settled=True)
+    assert next_phase(settled, RESTORED) == (Phase.ROLLED_BACK, "became unhealthy")
+
+
+def test_a_paused_one_is_paused_again_after_its_gate() -> None:
+    """The rollback ends only once it is paused."""
+    settled = replace(BACK, run_state=State.PAUSED, settled=True)
+    assert next_step(settled, RESTORED) == Step()
+    assert next_phase(settled, replace(RESTORED, state=State.PAUSED))[0] is Phase.ROLLED_BACK
+
+
+def test_both_broken_is_a_failure_with_both_reasons() -> None:
+    """A person is needed, and reads why each of them failed."""
+    phase, reason = next_phase(BACK, replace(RESTORED, health=Health.UNHEALTHY, detail="exit code 1"))
+    assert phase is Phase.FAILED
+    assert reason == "became unhealthy; then the one put back failed as well: became unhealthy (exit code 1)"
+
+
+@pytest.mark.parametrize("now", [rollout(), rollout(phase=Phase.FINISHING), BACK])
+def test_what_a_person_made_of_it_is_left_alone(now: Rollout) -> None:
+    """A stranger under the name ends the rollout, after what is ours is cleared away."""
+    stranger = observed(instance="stranger")
+    assert next_step(now, replace(stranger, at_rest=False)) == Step()
+    assert next_phase(now, stranger)[0] is Phase.ABANDONED
+
+
+@pytest.mark.parametrize("now", [GATED, rollout(phase=Phase.FINISHING), BACK])
+def test_what_a_person_removed_stays_removed(now: Rollout) -> None:
+    """Gone after it ran: somebody took it away."""
+    gone = observed(instance=None, state=State.MISSING, image=None)
+    assert next_phase(now, gone)[0] is Phase.ABANDONED
