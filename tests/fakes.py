@@ -7,7 +7,7 @@ changes it is a point at which the process can die, before and after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -135,12 +135,12 @@ class Behaviour:
 
 def digest(letter: str) -> Digest:
     """Make a digest that is easy to tell from another."""
-    return Digest("sha256:" + letter * 64)
+    return Digest("sha256:" + (letter.encode().hex() * 64)[:64])
 
 
 def image_id(letter: str) -> str:
     """Make the id of the image that ``digest`` of the same letter names."""
-    return "sha256:" + (letter + "0") * 32
+    return "sha256:" + ("0f" + letter.encode().hex() * 64)[:64]
 
 
 class FakeEngine:
@@ -169,7 +169,9 @@ class FakeEngine:
 
     # --- what a test sets up
 
-    def has_image(self, letter: str, *, repository: str, behaviour: Behaviour | None = None, pulled: bool = False) -> str:
+    def has_image(
+        self, letter: str, *, repository: str, behaviour: Behaviour | None = None, pulled: bool = False
+    ) -> str:
         """Let the registry offer an image, or the store have it already."""
         ident = image_id(letter)
         self.behaviours[ident] = behaviour or Behaviour()
@@ -187,7 +189,9 @@ class FakeEngine:
         self._offered = getattr(self, "_offered", {}) | {ident: image}
         return ident
 
-    def run(self, name: str, image: str, *, labels: Mapping[str, str], restart: str = "always", state: str = "running") -> str:
+    def run(
+        self, name: str, image: str, *, labels: Mapping[str, str], restart: str = "always", state: str = "running"
+    ) -> str:
         """Have a container run, as a person made it."""
         config = {"Image": image, "Labels": dict(labels), "Env": []}
         host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default"}
@@ -508,8 +512,3 @@ class KillingJournal:
             return answer
 
         return killing
-
-
-def letters(digests: Iterable[str]) -> str:
-    """Give the letters of digests, for a message."""
-    return "".join(sorted(each.partition(":")[2][:1] for each in digests))

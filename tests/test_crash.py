@@ -131,7 +131,7 @@ def at_rest(world: World, letter: str) -> None:
     assert world.engine.volumes == {"volume-1"}
     assert container["volume"] == "volume-1"
     kept = {name: image for name, image in world.engine.tags.items() if name != REF}
-    assert kept == ({"sidecar-previous:web": image_id("a")} if letter == "b" else {})
+    assert kept == ({} if letter == "a" else {"sidecar-previous:web": image_id("a")})
 
 
 @dataclass(frozen=True)
@@ -166,9 +166,7 @@ SCENARIOS = {
         ROLLS_BACK,
         Hold,
     ),
-    "does not start": Scenario(
-        lambda bomb: World(bomb=bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold
-    ),
+    "does not start": Scenario(lambda bomb: World(bomb=bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold),
     "unhealthy and paused": Scenario(
         lambda bomb: World(bomb=bomb, state="paused", new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
     ),

@@ -223,6 +223,11 @@ def _finish(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
 def _roll_back(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
     current, candidate, parked = slots.current, slots.candidate, slots.parked
     failed = (rollout.to.instance, rollout.superseded)
+    if all(slot is None or slot.id != rollout.from_.instance for slot in (current, candidate, parked)):
+        # The old one is gone: what the journal keeps of it stands in, before the failed one is taken away.
+        if candidate is None:
+            return Create(is_old=True)
+        return _discard(candidate) if candidate.id in failed else _adopt_or_blocked(rollout, candidate, is_old=True)
     for slot in (current, candidate):
         if slot is not None and slot.id in failed:
             return _discard(slot)
@@ -230,14 +235,7 @@ def _roll_back(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
         return MoveTag(rollout.from_.image_id or "")
     if current is not None:
         return _restore(rollout, current)
-    if parked is not None and parked.id == rollout.from_.instance:
-        return Rename(parked.id)
-    # The old one is gone: what the journal keeps of it stands in.
-    if candidate is None:
-        return Create(is_old=True)
-    if candidate.id != rollout.from_.instance:
-        return _adopt_or_blocked(rollout, candidate, is_old=True)
-    return Rename(candidate.id)
+    return Rename(rollout.from_.instance or "")
 
 
 def _restore(rollout: Rollout, old: Slot) -> Call | None:
