@@ -69,12 +69,11 @@ class Engine:
         """
         url = url or DEFAULT_URL
         engine = cls(Wire(url, new_client=lambda: _client(url), timeout_seconds=timeout_seconds))
-        version = await engine.version()
-        engine._adopt(str(version.get("ApiVersion")))
-        engine.platform = f"{version.get('Os', 'linux')}/{version.get('Arch', 'amd64')}"
-        if version.get("Arch") == "arm":  # which 32 bits these are stands in the name of the machine only
-            machine = str((await engine.info()).get("Architecture"))
-            engine.platform += "/v6" if machine.startswith("armv6") else "/v7"
+        try:
+            await engine._introduce()
+        except BaseException:
+            await engine.close()
+            raise
         return engine
 
     async def close(self) -> None:
@@ -101,8 +100,8 @@ class Engine:
 
     async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
         """Give a container and the engine's clock as of that answer; None when there is none."""
-        path = f"/containers/{_quoted(ident)}/json"
         try:
+            path = f"/containers/{_quoted(ident)}/json"
             container, now = await self._wire.fetch("GET", self._path(path), use=_object_and_date)
             if self.api_version > LAST_API_WITH_MAC:
                 container["Config"]["MacAddress"] = await self._mac_address(path)
@@ -327,6 +326,14 @@ class Engine:
             "POST", self._path(path), params=_filtered(filters), use=_object, read_seconds=_PRUNE_SECONDS
         )
 
+    async def _introduce(self) -> None:
+        version = await self.version()
+        self._adopt(str(version.get("ApiVersion")))
+        self.platform = f"{version.get('Os', 'linux')}/{version.get('Arch', 'amd64')}"
+        if version.get("Arch") == "arm":  # which 32 bits these are stands in the name of the machine only
+            machine = str((await self.info()).get("Architecture"))
+            self.platform += "/v6" if machine.startswith("armv6") else "/v7"
+
     def _adopt(self, spoken: str) -> None:
         major, _, minor = spoken.partition(".")
         if not (major.isdecimal() and minor.isdecimal()):
@@ -350,6 +357,10 @@ def _client(url: str) -> docker.APIClient:
 
 
 def _quoted(name: str) -> str:
+    """Write a name or id as a part of a path; without one the path would be another call's."""
+    if not name:
+        message = "asking the engine for a container or an image: no name is given"
+        raise EngineError(message, status=requests.codes.not_found, is_missing=True)
     return quote(name, safe="/:@")
 
 
