@@ -1,0 +1,1 @@
+"""Tests of the wire side of OCI distribution, and the servers that play registries."""
