@@ -5,116 +5,38 @@ import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.errors import Misconfigured, Transient
-from sidecar.ids import new_id
 from sidecar.ports import Delivery
 from sidecar.sources.allowed import Allowed
-from sidecar.web.receiver import RUNNER_OPTIONS, NamedSource, Receiver, senders
-from tests.fakes import FakeClock
-from tests.memory_journal import MemoryJournal
+from sidecar.web.receiver import NamedSource, senders
+from tests.web.receiving import JSON, PAYLOADS, SOURCES, TOKEN, Client, World, serve
 
-TOKEN = "the-common-token-of-this-test"
 OLD, NEW = "the-old-token-of-a-source", "the-new-token-of-a-source"
 HEADER = "Basic dGhlLWhlYWRlci1vZi10aGlzLXRlc3Q="
 SECRETS = (TOKEN, OLD, NEW, HEADER, HEADER.removeprefix("Basic "))
-SOURCES = {
-    "dockerhub": NamedSource(kind="dockerhub"),
+MORE_SOURCES = {
     "distribution": NamedSource(kind="distribution", options={"registry": "registry.example.com"}),
-    "generic": NamedSource(kind="generic"),
     "hub": NamedSource(kind="dockerhub", tokens=(OLD, NEW)),
     "builds": NamedSource(kind="generic", authorization=HEADER),
 }
 HUB, DISTRIBUTION, GENERIC = (f"/hooks/{name}/{TOKEN}" for name in ("dockerhub", "distribution", "generic"))
-PUSH = (Path(__file__).parents[1] / "sources/payloads/dockerhub/push.json").read_bytes()
-EVENTS = (Path(__file__).parents[1] / "sources/payloads/distribution/push.json").read_bytes()
-PULL = (Path(__file__).parents[1] / "sources/payloads/distribution/pull.json").read_bytes()
-JSON = {"Content-Type": "application/json"}
+PUSH = (PAYLOADS / "dockerhub/push.json").read_bytes()
+EVENTS = (PAYLOADS / "distribution/push.json").read_bytes()
+PULL = (PAYLOADS / "distribution/pull.json").read_bytes()
 HINT = "docker.io/shop/web:1.4"
-Client = TestClient[web.Request, web.Application]
-
-
-@dataclass
-class Facts:
-    """Whoever hears of facts, and remembers them."""
-
-    told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def publish(self, event: str, /, **facts: object) -> None:
-        self.told.append((event, facts))
-        self.heard.set()
-
-
-@dataclass
-class World:
-    """What the receiver is put into, and the order in which it did things."""
-
-    clock: FakeClock = field(default_factory=FakeClock)
-    facts: Facts = field(default_factory=Facts)
-    steps: list[str] = field(default_factory=list)
-    handed_over: list[Delivery] = field(default_factory=list)
-    may_keep: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.journal = MemoryJournal(self.clock)
-        self.may_keep.set()
-
-    def receiver(self) -> Receiver:
-        return Receiver(
-            senders=senders(SOURCES, tokens=[TOKEN]),
-            allowed=Allowed.of(),
-            accept=self.accept,
-            on_accepted=self.on_accepted,
-            clock=self.clock,
-            new_id=new_id,
-            events=self.facts,
-            max_body_bytes=10_000,
-        )
-
-    async def accept(self, delivery: Delivery) -> None:
-        await self.may_keep.wait()
-        await self.journal.accept(delivery)
-        self.steps.append("kept")
-
-    def on_accepted(self, delivery: Delivery) -> None:
-        self.steps.append("handed over")
-        self.handed_over.append(delivery)
-
-    async def kept(self) -> list[Delivery]:
-        return list((await self.journal.history(limit=10)).deliveries)
-
-    def fact(self) -> tuple[str, dict[str, object]]:
-        (fact,) = self.facts.told
-        return fact
 
 
 @pytest.fixture
 def world() -> World:
-    return World()
-
-
-class Server(TestServer):
-    """The test server, with the options of the real one."""
-
-    async def _make_runner(self, **_options: Any) -> web.AppRunner:
-        return web.AppRunner(self.app, **RUNNER_OPTIONS)
-
-
-async def serve(receiver: Receiver, aiohttp_client: Any) -> Client:
-    app = web.Application()
-    app.add_routes(receiver.routes())
-    client: Client = await aiohttp_client(Server(app))
-    return client
+    return World(sources=MORE_SOURCES)
 
 
 @pytest.fixture
@@ -229,7 +151,7 @@ async def test_who_is_not_believed(
     assert facts["status"] == status
     assert facts["reason"] == detail
     assert facts["remote"] == "127.0.0.1"
-    assert facts["source"] in {*SOURCES, ""}
+    assert facts["source"] in {*SOURCES, *MORE_SOURCES, ""}
     assert (facts["source"] == "") is (status == 404)
 
 
@@ -534,7 +456,7 @@ async def test_routes_may_stand_below_a_prefix(world: World, aiohttp_client: Any
 
 def test_a_source_with_a_credential_of_its_own_has_no_other():
     """The common token opens only what has no credential of its own."""
-    ready = senders(SOURCES, tokens=[TOKEN, NEW])
+    ready = senders(SOURCES | MORE_SOURCES, tokens=[TOKEN, NEW])
     assert ready["generic"].credentials.tokens == (TOKEN.encode(), NEW.encode())
     assert ready["hub"].credentials.tokens == (OLD.encode(), NEW.encode())
     assert ready["builds"].credentials.tokens == ()
