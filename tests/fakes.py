@@ -161,6 +161,7 @@ class FakeEngine:
         self.volumes: set[str] = set()
         self.behaviours: dict[str, Behaviour] = {}
         self.pullable: dict[str, str] = {}
+        self.offered: dict[str, Json] = {}
         self.pulls: list[str] = []
         self.calls: list[str] = []
         self.fails: dict[str, Callable[[], Exception | None]] = {}
@@ -186,7 +187,7 @@ class FakeEngine:
         }
         if pulled:
             self.images[ident] = image
-        self._offered = getattr(self, "_offered", {}) | {ident: image}
+        self.offered[ident] = image
         return ident
 
     def run(
@@ -197,7 +198,7 @@ class FakeEngine:
         host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default"}
         ident = self._make({**config, "HostConfig": host}, name)
         if state != "created":
-            self._start(self.containers[ident])
+            self.begin(self.containers[ident])
         self.containers[ident]["paused"] = state == "paused"
         if state == "exited":
             self.containers[ident]["up"] = False
@@ -272,7 +273,7 @@ class FakeEngine:
             progress({"current_bytes": 1, "total_bytes": 1, "layers_done": 1, "layers_total": 1})
             self.pulls.append(f"{repository}@{wanted}")
             ident = self.pullable[wanted]
-            self.images[ident] = self._offered[ident]
+            self.images[ident] = self.offered[ident]
 
     async def tag(self, image: str, *, repository: str, tag: str) -> None:
         with self._point(f"tag {repository}:{tag}"):
@@ -309,7 +310,7 @@ class FakeEngine:
                 raise EngineError("exec: no such file", status=400)
             self._settle(each)
             if not each["up"]:
-                self._start(each)
+                self.begin(each)
 
     async def stop(self, ident: str, *, grace_seconds: int) -> None:
         del grace_seconds
@@ -367,9 +368,9 @@ class FakeEngine:
             each["up"] = False
             policy = each["host"]["RestartPolicy"].get("Name")
             if each["started_at"] and (policy == "always" or (policy == "unless-stopped" and was_up)):
-                self._start(each)
+                self.begin(each)
 
-    def _start(self, each: Json) -> None:
+    def begin(self, each: Json) -> None:
         each |= {"up": True, "started_at": self.clock.time, "restarts": 0, "code": 0, "error": "", "paused": False}
 
     def _settle(self, each: Json) -> None:

@@ -161,7 +161,7 @@ async def test_a_parked_container_that_somebody_started_is_stopped_again() -> No
     def compose_start() -> None:
         parked = world.engine.named("web.sidecar-old")
         assert parked is not None
-        world.engine._start(parked)
+        world.engine.begin(parked)
 
     world.hints.on_wait = once(compose_start)
     await world.live()
@@ -176,7 +176,7 @@ async def test_a_restart_in_the_gate_begins_its_min_ready_anew() -> None:
     def restart() -> None:
         current = world.engine.named("web")
         assert current is not None
-        world.engine._start(current)
+        world.engine.begin(current)
         restarted.append(world.clock.time)
 
     world.hints.on_wait = once(restart)
@@ -400,7 +400,7 @@ class Project:
         self.hints = FakeHints(self.clock)
         for service, depends_on in services.items():
             self.offer(service, "a")
-            self.engine.images[image_id(service[0] + "a")] = self.engine._offered[image_id(service[0] + "a")]
+            self.engine.images[image_id(service[0] + "a")] = self.engine.offered[image_id(service[0] + "a")]
             ref = f"registry.test/{service}:1"
             self.engine.tags[ref] = image_id(service[0] + "a")
             labels = LABELS | {

@@ -1,0 +1,272 @@
+"""Which engine call is next, from what is in the three slots: a table that can be read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sidecar.core.rollout import Phase, Revision, Rollout
+from sidecar.core.target import State
+from sidecar.targets.sequence import (
+    Adopt,
+    Blocked,
+    Call,
+    Create,
+    KeepPrevious,
+    MoveTag,
+    Pause,
+    Remove,
+    Rename,
+    SetRestartPolicy,
+    Slot,
+    Slots,
+    Start,
+    Stop,
+    Unpause,
+    is_at_rest,
+    next_call,
+)
+from tests.core.values import NEW, rollout
+
+ALWAYS, NO = {"Name": "always"}, {"Name": "no"}
+
+
+def slot(
+    ident: str, state: State = State.RUNNING, policy: dict[str, str] = ALWAYS, *, is_complete: bool = True
+) -> Slot:
+    """Make a container of the old image, or of the new one by its name."""
+    image = "new-image" if ident.startswith("new") else "old-image"
+    return Slot(id=ident, image_id=image, state=state, restart_policy=policy, is_complete=is_complete)
+
+
+OLD_UP, OLD_DOWN = slot("old-container"), slot("old-container", State.EXITED)
+OLD_PARKED = slot("old-container", State.EXITED, NO)
+NEW_UP, NEW_MADE = slot("new-container"), slot("new-container", State.CREATED)
+STALE_UP, STALE_DOWN = slot("stale"), slot("stale", State.EXITED)
+
+MAKING = rollout(to=Revision(digest=NEW, image_id="new-image"), plan={"restart_policy": ALWAYS})
+MADE = rollout(plan={"restart_policy": ALWAYS})
+OVERTAKING = replace(MAKING, superseded="stale")
+FINISHING = replace(MADE, phase=Phase.FINISHING, goal_started_at=1.0)
+BACK = replace(MADE, phase=Phase.ROLLING_BACK)
+PAUSED = {"run_state": State.PAUSED}
+STOPPED = {"run_state": State.EXITED}
+
+
+def shown(
+    current: Slot | None = None, candidate: Slot | None = None, parked: Slot | None = None, **more: object
+) -> Slots:
+    values: dict[str, object] = {"tag_image": "old-image", "previous_image": None}
+    return Slots(current=current, candidate=candidate, parked=parked, **(values | more))  # type: ignore[arg-type]
+
+
+UPDATING = [
+    ("the candidate is made while the old one runs", MAKING, shown(OLD_UP), Create()),
+    ("a candidate that was not recorded is ours", MAKING, shown(OLD_UP, slot("new-x", State.CREATED)), Adopt("new-x")),
+    ("a stranger in its place blocks", MAKING, shown(OLD_UP, slot("x", State.CREATED)), Blocked("x")),
+    (
+        "one that is not connected to all its networks is made again",
+        MADE,
+        shown(OLD_UP, slot("new-container", State.CREATED, is_complete=False)),
+        Remove("new-container", volumes=True),
+    ),
+    (
+        "the tag goes back before anything stops",
+        MADE,
+        shown(OLD_UP, NEW_MADE, tag_image="new-image"),
+        MoveTag("old-image"),
+    ),
+    (
+        "a tag that another target moved stays",
+        MADE,
+        shown(OLD_UP, NEW_MADE, tag_image="new-image", tag_is_shared=True),
+        Stop("old-container"),
+    ),
+    ("the old one is stopped", MADE, shown(OLD_UP, NEW_MADE), Stop("old-container")),
+    (
+        "one between two restarts is stopped as well",
+        MADE,
+        shown(slot("old-container", State.RESTARTING), NEW_MADE),
+        Stop("old-container"),
+    ),
+    (
+        "a paused one has to go on before it can be stopped",
+        MADE,
+        shown(slot("old-container", State.PAUSED), NEW_MADE),
+        Unpause("old-container"),
+    ),
+    ("stopped, it loses its restart policy", MADE, shown(OLD_DOWN, NEW_MADE), SetRestartPolicy("old-container")),
+    ("then its name", MADE, shown(OLD_PARKED, NEW_MADE), Rename("old-container", is_parked=True)),
+    (
+        "without a restart policy, its name at once",
+        MADE,
+        shown(slot("old-container", State.EXITED, {"Name": ""}), NEW_MADE),
+        Rename("old-container", is_parked=True),
+    ),
+    ("the new one gets the name", MADE, shown(None, NEW_MADE, OLD_PARKED), Rename("new-container")),
+    ("and is started", MADE, shown(NEW_MADE, None, OLD_PARKED), Start("new-container")),
+    ("it runs: nothing to do but wait", MADE, shown(NEW_UP, None, OLD_PARKED), None),
+    (
+        "a parked one that somebody started is stopped",
+        MADE,
+        shown(NEW_UP, None, slot("old-container", State.RUNNING, NO)),
+        Stop("old-container"),
+    ),
+    ("a candidate that vanished is made again", MADE, shown(None, None, OLD_PARKED), Create()),
+    ("when everything vanished before it ran, it is made again", MADE, shown(), Create()),
+    ("what was stopped is not started", replace(MADE, **STOPPED), shown(NEW_MADE, None, OLD_PARKED), None),  # type: ignore[arg-type]
+    ("the newer candidate is made beside the older one", OVERTAKING, shown(STALE_UP, None, OLD_PARKED), Create()),
+    (
+        "an older candidate that never ran is removed first",
+        OVERTAKING,
+        shown(OLD_UP, STALE_DOWN),
+        Remove("stale", volumes=True),
+    ),
+    (
+        "the older one is stopped",
+        replace(MADE, superseded="stale"),
+        shown(STALE_UP, NEW_MADE, OLD_PARKED),
+        Stop("stale"),
+    ),
+    (
+        "and removed with the volumes of its own making",
+        replace(MADE, superseded="stale"),
+        shown(STALE_DOWN, NEW_MADE, OLD_PARKED),
+        Remove("stale", volumes=True),
+    ),
+]
+
+FINISHES = [
+    ("the tag moves", FINISHING, shown(NEW_UP, None, OLD_PARKED), MoveTag("new-image")),
+    (
+        "the old image is kept",
+        FINISHING,
+        shown(NEW_UP, None, OLD_PARKED, tag_image="new-image"),
+        KeepPrevious("old-image"),
+    ),
+    (
+        "the old one is removed last, without its volumes",
+        FINISHING,
+        shown(NEW_UP, None, OLD_PARKED, tag_image="new-image", previous_image="old-image"),
+        Remove("old-container", volumes=False),
+    ),
+    (
+        "a parked one that somebody started is stopped first",
+        FINISHING,
+        shown(NEW_UP, None, OLD_UP, tag_image="new-image", previous_image="old-image"),
+        Stop("old-container"),
+    ),
+    (
+        "what was paused is paused again",
+        replace(FINISHING, **PAUSED),  # type: ignore[arg-type]
+        shown(NEW_UP, None, OLD_PARKED, tag_image="new-image", previous_image="old-image"),
+        Pause("new-container"),
+    ),
+    (
+        "an older candidate is cleared away",
+        replace(FINISHING, superseded="stale"),
+        shown(NEW_UP, STALE_DOWN, OLD_PARKED, tag_image="new-image", previous_image="old-image"),
+        Remove("stale", volumes=True),
+    ),
+    ("then there is nothing to do", FINISHING, shown(NEW_UP, tag_image="new-image", previous_image="old-image"), None),
+    (
+        "an image without a past has nothing to keep",
+        replace(FINISHING, from_=Revision()),
+        shown(NEW_UP, tag_image="new-image"),
+        None,
+    ),
+]
+
+ROLLS_BACK = [
+    ("the failed one is stopped", BACK, shown(NEW_UP, None, OLD_PARKED), Stop("new-container")),
+    (
+        "and removed with the volumes of its own making",
+        BACK,
+        shown(slot("new-container", State.EXITED), None, OLD_PARKED),
+        Remove("new-container", volumes=True),
+    ),
+    ("a candidate that never ran is removed", BACK, shown(OLD_UP, NEW_MADE), Remove("new-container", volumes=True)),
+    ("a tag that strayed goes back", BACK, shown(None, None, OLD_PARKED, tag_image="new-image"), MoveTag("old-image")),
+    ("the old one gets its name back", BACK, shown(None, None, OLD_PARKED), Rename("old-container")),
+    ("then its restart policy", BACK, shown(OLD_PARKED), SetRestartPolicy("old-container", is_own=True)),
+    ("then it is started", BACK, shown(OLD_DOWN), Start("old-container")),
+    ("it runs: nothing to do but wait", BACK, shown(OLD_UP), None),
+    (
+        "one that is frozen goes on for its gate",
+        BACK,
+        shown(slot("old-container", State.PAUSED)),
+        Unpause("old-container"),
+    ),
+    (
+        "what was paused is paused after its gate",
+        replace(BACK, settled=True, **PAUSED),
+        shown(OLD_UP),
+        Pause("old-container"),
+    ),  # type: ignore[arg-type]
+    (
+        "and then there is nothing to do",
+        replace(BACK, settled=True, **PAUSED),  # type: ignore[arg-type]
+        shown(slot("old-container", State.PAUSED)),
+        None,
+    ),
+    ("what was stopped is not started", replace(BACK, **STOPPED), shown(OLD_DOWN), None),  # type: ignore[arg-type]
+    ("an old one that vanished is made again before the failed one goes", BACK, shown(NEW_UP), Create(is_old=True)),
+    ("once made it is ours", BACK, shown(NEW_UP, slot("old-x", State.CREATED)), Adopt("old-x", is_old=True)),
+    ("a stranger in its place blocks", BACK, shown(NEW_UP, slot("new-x", State.CREATED)), Blocked("new-x")),
+    ("made again, it gets the name", BACK, shown(None, slot("old-container", State.CREATED)), Rename("old-container")),
+    ("a failed candidate makes room for it", BACK, shown(None, NEW_MADE), Remove("new-container", volumes=True)),
+]
+
+STRANGER = slot("somebody")
+PEOPLE = [
+    ("our candidate goes", MADE, shown(STRANGER, NEW_MADE, OLD_PARKED), Remove("new-container", volumes=True)),
+    ("a running one is stopped before", MADE, shown(STRANGER, NEW_UP), Stop("new-container")),
+    (
+        "the parked one goes, its volumes stay",
+        MADE,
+        shown(STRANGER, None, OLD_PARKED),
+        Remove("old-container", volumes=False),
+    ),
+    ("what is not ours is not touched", MADE, shown(STRANGER, slot("x"), slot("y")), None),
+    (
+        "gone after it ran, the parked one goes as well",
+        replace(MADE, goal_started_at=1.0),
+        shown(None, None, OLD_PARKED),
+        Remove("old-container", volumes=False),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "rollout_, slots, call",
+    [pytest.param(*row, id=rule) for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *PEOPLE]],
+)
+def test_the_next_call_follows_from_what_is_there(rollout_: Rollout, slots: Slots, call: Call | Blocked | None) -> None:
+    """Each row of the table, by its rule."""
+    assert next_call(rollout_, slots) == call
+
+
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.FAILED, Phase.SUPERSEDED, Phase.ABANDONED])
+def test_a_final_phase_wants_nothing(phase: Phase) -> None:
+    """Once it is over nothing is called."""
+    assert next_call(replace(MADE, phase=phase), shown(NEW_UP)) is None
+
+
+@pytest.mark.parametrize(
+    "rollout_, slots, at_rest",
+    [
+        (MADE, shown(NEW_UP, None, OLD_PARKED), False),
+        (MADE, shown(OLD_UP, NEW_MADE), False),
+        (BACK, shown(OLD_UP), True),
+        (BACK, shown(OLD_DOWN), True),
+        (BACK, shown(OLD_PARKED), False),
+        (FINISHING, shown(NEW_UP, tag_image="new-image", previous_image="old-image"), True),
+        (FINISHING, shown(NEW_UP, tag_image="old-image", previous_image="old-image"), False),
+        (MADE, shown(STRANGER), True),
+        (MADE, shown(STRANGER, None, OLD_PARKED), False),
+    ],
+)
+def test_at_rest_is_when_nothing_is_left_but_to_start(rollout_: Rollout, slots: Slots, at_rest: bool) -> None:
+    """No candidate, nothing parked, restart policy and tag as they should be."""
+    assert is_at_rest(rollout_, slots) is at_rest
