@@ -111,8 +111,11 @@ class Daemon:
             name, _, value = line.rstrip("\r\n").partition(":")
             if name:
                 fields[name] = value.removeprefix(" ")
-            elif "data" in fields:
-                yield Event(fields.get("id", ""), fields.get("event", ""), _read_json(fields["data"].encode()))
+            elif fields:
+                # One without data says where the stream is before anything happens.
+                yield Event(
+                    fields.get("id", ""), fields.get("event", ""), _read_json(fields.get("data", "{}").encode())
+                )
                 fields = {}
 
     def _read_line(self, response: http.client.HTTPResponse) -> str:

@@ -77,7 +77,7 @@ class Parts:
 def doctor(environ: Mapping[str, str], cwd: Path, *, as_json: bool) -> int:
     """Examine everything and print what was found: 0, 3 where the engine is out of reach, 1 for any other failure."""
     settings = load_settings(environ, cwd)
-    findings = asyncio.run(_all_of(settings, _real_parts(settings)))
+    findings = asyncio.run(_all_of(settings, real_parts(settings)))
     if as_json:
         say_json([asdict(finding) for finding in findings])
     else:
@@ -93,7 +93,8 @@ async def _all_of(settings: Settings, parts: Parts) -> list[Finding]:
     return [finding async for finding in examine(settings, parts)]
 
 
-def _real_parts(settings: Settings) -> Parts:
+def real_parts(settings: Settings) -> Parts:
+    """Make the parts that the daemon would work with."""
     explicit = {}
     if settings.registry_username is not None and settings.registry_password is not None:
         explicit[DOCKER_HUB] = (settings.registry_username, settings.registry_password.get_secret_value())

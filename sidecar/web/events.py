@@ -48,6 +48,7 @@ class Listener:
         if self.is_over:
             return
         if len(self._frames) >= LONGEST_BACKLOG:
+            self._frames.clear()
             self.end()
             self._on_drop()
             return
@@ -72,11 +73,9 @@ class Listener:
                 async with asyncio.timeout(patience_seconds):
                     await self._news.wait()
         self._news.clear()
-        if self.is_over:
-            return b""
         frames = b"".join(self._frames)
         self._frames.clear()
-        return frames or b":\n\n"
+        return frames or (b"" if self.is_over else b":\n\n")
 
 
 class EventStream:
@@ -124,6 +123,10 @@ class EventStream:
         last = int(number) if run == self._run else 0
         return [message.frame for message in self._kept if message.number > last]
 
+    def place(self) -> bytes:
+        """Give a frame that tells a client where it is before anything happens, so that it can come back to there."""
+        return f"id: {self._run}-{self._number}\n\n".encode()
+
     def close(self) -> None:
         """End every listener: we are about to stop."""
         for listener in tuple(self._listeners):
@@ -148,9 +151,10 @@ async def send_events(
     on_drop = transport.abort if transport is not None else (lambda: None)
     # Listening begins before the client sees our headers: what it causes after them is not missed.
     last_id = request.headers.get("Last-Event-ID", "")
+    start = f"retry: {_RETRY_MILLISECONDS}\n".encode() + stream.place() if not last_id else b""
     with stream.listen(last_id, on_drop=on_drop) as listener, suppress(ConnectionError):
         await response.prepare(request)
-        await response.write(f"retry: {_RETRY_MILLISECONDS}\n\n".encode())
+        await response.write(start)
         while frames := await listener.next(heartbeat_seconds):
             await response.write(frames)
     return response

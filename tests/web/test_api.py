@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from structlog.testing import capture_logs
 
 from sidecar.errors import Misconfigured, Transient
 from sidecar.web.api import LARGEST_BODY_BYTES, api_routes, under
@@ -200,9 +201,11 @@ async def test_what_may_work_later_is_503(client: Client, control: FakeControl):
 async def test_a_defect_is_500_and_tells_nothing(client: Client, control: FakeControl):
     """What nobody foresaw is answered without its text."""
     control.fails = RuntimeError("password is hunter2")
-    async with client.get("/api/v1/targets", headers=ADMIN) as response:
-        assert response.status == 500
-        assert "hunter2" not in await response.text()
+    with capture_logs() as logs:
+        async with client.get("/api/v1/targets", headers=ADMIN) as response:
+            assert response.status == 500
+            assert "hunter2" not in await response.text()
+    assert [(entry["event"], entry["route"]) for entry in logs] == [("request.failed", "/api/v1/targets")]
 
 
 @pytest.mark.parametrize("headers", [{}, {"Accept": "*/*"}, {"Accept": "application/json"}])

@@ -103,9 +103,28 @@ async def test_progress_is_told_and_not_kept(client: Client, stream: EventStream
 async def test_a_quiet_stream_shows_signs_of_life(client: Client):
     """While nothing happens comments are sent, so that neither proxies nor clients give up."""
     async with client.get("/") as response:
-        assert await response.content.readline() == b"retry: 2000\n"
+        start = [await response.content.readline() for _ in range(4)]
+        assert start[0] == b"retry: 2000\n"
+        assert start[2:] == [b"\n", b":\n"]
+
+
+async def test_a_client_knows_where_it_is_before_anything_happens(client: Client, stream: EventStream):
+    """A stream that breaks off before its first event can be taken up where it was."""
+    stream.publish("target.kept", n=1)
+    async with client.get("/") as response:
         await response.content.readline()
-        assert await response.content.readline() == b":\n"
+        last_id = (await response.content.readline()).decode().removeprefix("id: ").strip()
+    stream.publish("target.kept", n=2)
+    async with client.get("/", headers={"Last-Event-ID": last_id}) as response:
+        assert json.loads((await next_frame(response))["data"])["n"] == 2
+
+
+async def test_what_was_told_before_the_end_is_sent(client: Client, stream: EventStream):
+    """A daemon that stops says so before its streams end."""
+    async with client.get("/") as response:
+        stream.publish("daemon.stopping")
+        stream.close()
+        assert b"daemon.stopping" in await response.content.read()
 
 
 async def test_a_slow_listener_is_dropped():

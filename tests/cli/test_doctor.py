@@ -1,0 +1,338 @@
+"""The doctor: what it finds, and that it says what to do about it."""
+
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.cli import doctor as doctor_module
+from sidecar.cli import host, main
+from sidecar.cli.daemon import Daemon
+from sidecar.cli.doctor import Parts, examine, real_parts
+from sidecar.cli.finding import Finding, Status
+from sidecar.cli.host import Place, examine_socket, examine_state
+from sidecar.core.decide import Resolved
+from sidecar.core.image import Digest, ImageRef
+from sidecar.credentials import Credential
+from sidecar.errors import Refused, SidecarError, Unreachable
+from sidecar.settings import Settings, load_settings
+from tests.cli.served_daemon import served
+
+MANAGED = {"Id": "1", "Names": ["/web"], "Image": "r.example/app:1", "Labels": {"sidecar.enable": "true"}}
+MISLABELLED = {"Id": "2", "Names": ["/api"], "Image": "me/api", "Labels": {"sidecar.enable": "true", "sidecar.x": "1"}}
+OTHER = {"Id": "3", "Names": ["/db"], "Image": "postgres", "Labels": {}}
+
+
+class FakeEngine:
+    """An engine with a clock and containers."""
+
+    api_version = (1, 45)
+
+    def __init__(self) -> None:
+        self.skew_seconds = 0.0
+        self.time: str | None = None
+        self.containers: list[dict[str, Any]] = [MANAGED, OTHER]
+        self.fails: SidecarError | None = None
+        self.is_closed = False
+
+    async def connect(self, _url: str) -> "FakeEngine":
+        if self.fails is not None:
+            raise self.fails
+        return self
+
+    async def info(self) -> dict[str, Any]:
+        now = datetime.fromtimestamp(time.time() + self.skew_seconds, UTC)
+        written = now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+        return {"OperatingSystem": "Debian", "ServerVersion": "26.1", "SystemTime": self.time or written}
+
+    async def list_containers(self) -> list[dict[str, Any]]:
+        return self.containers
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeRegistry:
+    """Registries of which some do not answer."""
+
+    def __init__(self) -> None:
+        self.fails: SidecarError | None = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["FakeRegistry"]:
+        yield self
+
+    async def resolve(self, _ref: ImageRef) -> Resolved:
+        if self.fails is not None:
+            raise self.fails
+        return Resolved.of(Digest(f"sha256:{'1' * 64}"))
+
+
+async def no_credential(_host: str) -> Credential | None:
+    return None
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings({"SIDECAR_STATE_DIR": str(tmp_path / "state"), "SIDECAR_DOCKER_HOST": "tcp://x:1"}, tmp_path)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def parts(settings: Settings, engine: FakeEngine, registry: FakeRegistry, tmp_path: Path) -> Parts:
+    return Parts(
+        connect=engine.connect,
+        registry=registry.open,
+        find_credential=no_credential,
+        daemon=Daemon.in_folder(settings.state_dir),
+        place=Place(mountinfo=tmp_path / "none", container_mark=tmp_path / "none"),
+    )
+
+
+async def found(settings: Settings, parts: Parts, part: str) -> list[Finding]:
+    return [finding async for finding in examine(settings, parts) if finding.part == part]
+
+
+async def test_a_place_where_all_is_well(settings: Settings, parts: Parts, engine: FakeEngine):
+    """Everything is named once, with what is there; only the daemon is missing."""
+    findings = [finding async for finding in examine(settings, parts)]
+    assert [(finding.part, finding.status) for finding in findings if finding.status is not Status.OK] == [
+        ("daemon", Status.WARNING)
+    ]
+    says = {finding.part: finding.says for finding in findings}
+    assert says["engine"] == "Debian, Docker 26.1, API 1.45"
+    assert says["targets"] == "of 2 containers 1 are managed: web"
+    assert says["registry"] == "r.example answers (r.example/app:1)"
+    assert engine.is_closed
+
+
+async def test_an_engine_that_does_not_answer_is_told(settings: Settings, parts: Parts, engine: FakeEngine):
+    """The message of the engine is passed on, and the rest is examined all the same."""
+    engine.fails = Unreachable("the engine does not answer")
+    (finding,) = await found(settings, parts, "engine")
+    assert (finding.status, finding.says) == (Status.FAILED, "the engine does not answer")
+    assert finding.advice
+    assert await found(settings, parts, "state")
+
+
+async def test_an_engine_that_says_no_is_told(settings: Settings, parts: Parts, engine: FakeEngine):
+    """A proxy before the socket may forget what Sidecar needs."""
+
+    async def refuse() -> list[dict[str, Any]]:
+        msg = "403 Forbidden"
+        raise Refused(msg)
+
+    engine.list_containers = refuse
+    (finding,) = await found(settings, parts, "engine")
+    assert "403" in finding.says
+    assert "proxy" in finding.advice
+    assert engine.is_closed
+
+
+@pytest.mark.parametrize("skew, status", [(0, Status.OK), (-4, Status.OK), (90, Status.WARNING), (-90, Status.WARNING)])
+async def test_a_clock_that_differs_is_told(
+    settings: Settings, parts: Parts, engine: FakeEngine, skew: float, status: Status
+):
+    """Seconds matter to certificates and tokens."""
+    engine.skew_seconds = skew
+    (finding,) = await found(settings, parts, "clock")
+    assert finding.status is status
+
+
+async def test_a_time_that_is_none_is_told(settings: Settings, parts: Parts, engine: FakeEngine):
+    """What is no engine may answer anything."""
+    engine.time = "yesterday"
+    (finding,) = await found(settings, parts, "clock")
+    assert "yesterday" in finding.says
+
+
+async def test_a_wrong_label_is_told(settings: Settings, parts: Parts, engine: FakeEngine):
+    """A target that cannot be looked after says why."""
+    engine.containers = [MISLABELLED]
+    wrong, managed = await found(settings, parts, "targets")
+    assert "label sidecar.x is not known" in wrong.advice
+    assert managed.says == "of 1 containers 1 are managed: api"
+
+
+async def test_nothing_managed_shows_the_label(settings: Settings, parts: Parts, engine: FakeEngine):
+    """Whoever labelled nothing is shown how."""
+    engine.containers = [OTHER]
+    (finding,) = await found(settings, parts, "targets")
+    assert "sidecar.enable" in finding.advice
+
+
+async def test_many_targets_are_counted(settings: Settings, parts: Parts, engine: FakeEngine):
+    """A line stays a line."""
+    engine.containers = [MANAGED | {"Id": str(n), "Names": [f"/web-{n}"]} for n in range(12)]
+    (finding,) = await found(settings, parts, "targets")
+    assert finding.says.endswith("web-9 and 2 more")
+
+
+async def test_a_registry_that_does_not_answer_is_told(settings: Settings, parts: Parts, registry: FakeRegistry):
+    """Each registry that a managed container comes from is asked."""
+    registry.fails = Refused("resolving r.example/app:1: 401, no credentials")
+    (finding,) = await found(settings, parts, "registry")
+    assert (finding.status, finding.says) == (Status.FAILED, "resolving r.example/app:1: 401, no credentials")
+
+
+async def test_credentials_are_told_without_the_secret(settings: Settings, parts: Parts):
+    """For each host it is said as whom it is asked, and never with what."""
+
+    async def find(registry: str) -> Credential | None:
+        if registry == "r.example":
+            return Credential(registry=registry, username="me", password="hunter2")
+        return Credential(registry=registry, identity_token="hunter2")
+
+    async def refuse(_registry: str) -> Credential | None:
+        msg = "it is not JSON"
+        raise Refused(msg)
+
+    seen = Parts(**{name: getattr(parts, name) for name in Parts.__slots__} | {"find_credential": find})
+    assert [finding.says for finding in await found(settings, seen, "credentials")] == [
+        "docker.io: by an identity token",
+        "r.example: as me",
+    ]
+    broken = Parts(**{name: getattr(parts, name) for name in Parts.__slots__} | {"find_credential": refuse})
+    assert {finding.status for finding in await found(settings, broken, "credentials")} == {Status.FAILED}
+
+
+async def test_a_daemon_tells_what_it_turned_away(settings: Settings, parts: Parts):
+    """What senders were refused is said with the reason, so that a wrong allow-list is noticed."""
+    settings.state_dir.mkdir()
+    with served(settings.state_dir):
+        (daemon,) = await found(settings, parts, "daemon")
+        (delivery,) = await found(settings, parts, "deliveries")
+    assert daemon.says == "it runs; of the last 1 deliveries it accepted 0"
+    assert delivery.says == "1 from dockerhub refused: pusher 'mallory' is not allowed"
+
+
+MOUNTS = """\
+1 0 0:1 / / rw - {root} none rw
+2 1 0:2 / /run rw,nosuid shared:5 - tmpfs tmpfs rw
+3 1 8:1 /v {folder} rw - ext4 /dev/sda1 rw
+4 1 8:1 /v /with\\040space rw - ext4 /dev/sda1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    "root, mounted, is_container, expected",
+    [
+        ("ext4", "/elsewhere", False, None),
+        ("ext4", "/elsewhere", True, "is inside the container"),
+        ("overlay", "/elsewhere", False, "is inside the container"),
+        ("overlay", "here", True, None),
+        ("tmpfs", "/elsewhere", False, "is in memory (tmpfs)"),
+    ],
+)
+def test_a_state_folder_that_is_lost_is_told(
+    tmp_path: Path, root: str, mounted: str, is_container: bool, expected: str | None
+):
+    """A folder inside the container goes with it; on a volume, or on a host, it stays."""
+    place = Place(mountinfo=tmp_path / "mountinfo", container_mark=tmp_path / "mark")
+    place.mountinfo.write_text(MOUNTS.format(root=root, folder=tmp_path if mounted == "here" else mounted))
+    if is_container:
+        place.container_mark.touch()
+    first, *rest = examine_state(tmp_path / "state", place)
+    assert first.status is Status.OK
+    assert [expected in finding.says for finding in rest if expected] == ([True] if expected else [])
+    assert not rest or "volumes:" in rest[0].advice
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The user who has to be let in is named."""
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(host.tempfile, "TemporaryFile", refuse)
+    (finding,) = examine_state(tmp_path, Place(mountinfo=tmp_path / "none"))
+    assert finding.status is Status.FAILED
+    assert "chown" in finding.advice
+
+
+def test_a_socket_is_examined_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A missing socket, a folder in its place and a closed one each have their own line of advice."""
+    path = tmp_path / "docker.sock"
+    missing = examine_socket(f"unix://{path}")
+    assert missing is not None
+    assert "volumes:" in missing.advice
+    path.mkdir()
+    folder = examine_socket(f"unix://{path}")
+    assert folder is not None
+    assert "is no socket" in folder.says
+    path.rmdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o660)
+        assert examine_socket(f"unix://{path}") is None
+        monkeypatch.setattr(host.os, "access", lambda *_: False)
+        closed = examine_socket(f"unix://{path}")
+        assert closed is not None
+        assert closed.advice == f'group_add: ["{path.stat().st_gid}"]'
+        path.chmod(0o600)
+        private = examine_socket(f"unix://{path}")
+        assert private is not None
+        assert private.advice == f'user: "{path.stat().st_uid}"'
+    assert examine_socket("tcp://x:1") is None
+
+
+def test_a_socket_in_a_closed_folder_is_told(monkeypatch: pytest.MonkeyPatch):
+    """A folder that cannot be entered hides what is in it."""
+
+    def refuse(_self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    finding = examine_socket("unix:///run/docker.sock")
+    assert finding is not None
+    assert "cannot be seen: Permission denied" in finding.says
+
+
+def test_the_worst_is_the_status(
+    parts: Parts,
+    engine: FakeEngine,
+    registry: FakeRegistry,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    """All well is 0, any failure 1, an engine out of reach 3; a program gets the findings as JSON."""
+    monkeypatch.setattr(doctor_module, "real_parts", lambda _: parts)
+    environ = {"SIDECAR_STATE_DIR": str(tmp_path / "state"), "SIDECAR_DOCKER_HOST": "tcp://x:1"}
+    assert main(["doctor"], environ, tmp_path) == 0
+    assert "ok       engine       Debian" in capsys.readouterr().out
+    registry.fails = Refused("no")
+    assert main(["doctor", "--json"], environ, tmp_path) == 1
+    assert {"status": "failed", "part": "registry"}.items() <= json.loads(capsys.readouterr().out)[-2].items()
+    engine.fails = Unreachable("gone")
+    assert main(["doctor"], environ, tmp_path) == 3
+    assert "-> see that it runs" in capsys.readouterr().out
+
+
+async def test_the_real_parts_fit(tmp_path: Path):
+    """Without fakes the same questions are asked, with the credentials that are set; nobody answers here."""
+    environ = {
+        "SIDECAR_STATE_DIR": str(tmp_path),
+        "SIDECAR_DOCKER_HOST": f"unix://{tmp_path}/docker.sock",
+        "SIDECAR_REGISTRY_USERNAME": "me",
+        "SIDECAR_REGISTRY_PASSWORD": "hunter2",
+    }
+    settings = load_settings(environ, tmp_path)
+    findings = [finding async for finding in examine(settings, real_parts(settings))]
+    assert {finding.part for finding in findings if finding.status is Status.FAILED} == {"engine"}
+    assert "docker.io: as me" in [finding.says for finding in findings]

@@ -1,0 +1,366 @@
+"""Commands that ask the daemon: how they reach it, what they print, and how they end."""
+
+import contextlib
+import http.client
+import io
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidecar.cli import main, remote
+from sidecar.cli.daemon import Event
+from sidecar.cli.follow import Followed
+from sidecar.core.decide import Hold
+from sidecar.core.order import Member, order
+from sidecar.errors import Transient
+from tests.cli.served_daemon import ADMIN_TOKEN, ServedDaemon, served
+from tests.web.fake_control import NEW, ROLLOUT, TARGET
+
+Run = Callable[..., int]
+Output = pytest.CaptureFixture[str]
+OURS = {"target": "docker:web", "delivery_ids": ["delivery-2"]}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[ServedDaemon]:
+    with served(tmp_path) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(remote, "_RECONNECT_SECONDS", 0.005)
+
+    def run(*argv: str, **environ: str) -> int:
+        return main(argv, {"SIDECAR_STATE_DIR": str(tmp_path), **environ}, tmp_path)
+
+    return run
+
+
+class Terminal(io.StringIO):
+    """Standard output that is a terminal; set in the test itself, for pytest sets its own between set-up and test."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @classmethod
+    def opened(cls, monkeypatch: pytest.MonkeyPatch) -> "Terminal":
+        terminal = cls()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("COLUMNS", "200")
+        return terminal
+
+
+@pytest.mark.parametrize(
+    "command", [["targets"], ["plan"], ["update", "web"], ["update", "web", "--wait"], ["history"]]
+)
+def test_without_a_daemon_it_says_how_to_start_one(run: Run, capsys: Output, command: list[str]):
+    """No daemon is exit status 3, and the message says where it was sought and what to do."""
+    assert run(*command) == 3
+    error = capsys.readouterr().err
+    assert "control.sock" in error
+    assert "sidecar run" in error
+    assert "--server" in error
+
+
+def test_targets_are_listed_with_the_reason(daemon: ServedDaemon, run: Run, capsys: Output):
+    """Every target has its verdict, and what is not managed says why not."""
+    assert run("targets") == 0
+    header, web, db = capsys.readouterr().out.splitlines()
+    assert header.split() == ["TARGET", "IMAGE", "RUNNING", "VERDICT", "WHY"]
+    assert web.split()[:4] == ["docker:web", "docker.io/me/app:1", "sha256:111111111111", "rollout"]
+    assert db.endswith("not managed: has no label sidecar.enable=true")
+
+
+def test_a_plan_may_be_of_one(daemon: ServedDaemon, run: Run, capsys: Output):
+    """What is named is passed on, and what is available is shown."""
+    assert run("plan", "me/app:1") == 0
+    assert daemon.asked == [("plan", "me/app:1")]
+    assert "sha256:222222222222" in capsys.readouterr().out
+
+
+def test_history_is_of_all_newest_first(daemon: ServedDaemon, run: Run, capsys: Output):
+    """Rollouts and deliveries stand in one list, in the order of time."""
+    assert run("history", "--limit", "5", "--target", "docker:web") == 0
+    assert daemon.asked == [("history", 5, "docker:web")]
+    _, rollout, delivery = capsys.readouterr().out.splitlines()
+    assert "rolled_back" in rollout
+    assert "refused" in delivery
+    assert "pusher 'mallory' is not allowed" in delivery
+
+
+@pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"]])
+def test_json_is_what_the_api_says(daemon: ServedDaemon, run: Run, capsys: Output, command: list[str]):
+    """With --json a program gets the API's own body; that of the history has the received bodies."""
+    assert run(*command, "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert body
+    if command == ["history"]:
+        assert "mallory" in body["deliveries"][0]["body"]
+
+
+def test_on_a_terminal_rows_are_a_table(daemon: ServedDaemon, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """People get a table."""
+    terminal = Terminal.opened(monkeypatch)
+    assert run("targets") == 0
+    assert "\u2500\u2500" in terminal.getvalue()
+    assert "docker:web" in terminal.getvalue()
+
+
+def test_an_update_is_enqueued(daemon: ServedDaemon, run: Run, capsys: Output):
+    """Without --wait it ends once the daemon has it."""
+    assert run("update", "web") == 0
+    assert capsys.readouterr().out == "enqueued docker:web; follow it by delivery-2\n"
+
+
+@pytest.mark.parametrize("wait", [[], ["--wait"]])
+def test_an_update_of_nothing_fails(daemon: ServedDaemon, run: Run, capsys: Output, wait: list[str]):
+    """What means no target is what was asked for and failed."""
+    assert run("update", "nothing", *wait) == 1
+    assert capsys.readouterr().err == "sidecar: nothing is meant by 'nothing'\n"
+
+
+@pytest.mark.parametrize(
+    "event, reason, status",
+    [
+        ("target.kept", "up to date", 0),
+        ("rollout.succeeded", "", 0),
+        ("rollout.rolled_back", "became unhealthy", 1),
+        ("rollout.failed", "became unhealthy", 1),
+        ("rollout.abandoned", "changed by somebody else", 1),
+        ("target.held", "the registry is down", 1),
+    ],
+)
+def test_waiting_ends_as_the_update_ends(
+    daemon: ServedDaemon, run: Run, capsys: Output, event: str, reason: str, status: int
+):
+    """With --wait the exit status is that of the update; a program gets each event as a line of JSON."""
+    daemon.tells = [
+        ("target.kept", {"target": "docker:web", "delivery_ids": ["another"]}),
+        ("target.kept", {"target": "docker:db", "delivery_ids": ["delivery-2"]}),
+        ("rollout.started", OURS),
+        ("pull.progressed", {"target": "docker:web", "current_bytes": 1, "total_bytes": 2}),
+        (event, OURS | {"reason": reason}),
+    ]
+    assert run("update", "web", "--wait") == status
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["rollout.started", "pull.progressed", event]
+
+
+def test_waiting_is_for_every_target(daemon: ServedDaemon, run: Run):
+    """One that failed among others is a failure, and the others are waited for."""
+    daemon.targets_of_update = ("docker:web", "docker:db")
+    daemon.tells = [
+        ("target.held", OURS | {"reason": "down"}),
+        ("target.kept", {"target": "docker:db", "delivery_ids": ["delivery-2", "x"]}),
+    ]
+    assert run("update", "web", "--wait") == 1
+
+
+def test_on_a_terminal_progress_is_drawn(daemon: ServedDaemon, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """People see how far the pull is, and in the end the reason; control characters of others are not drawn."""
+    terminal = Terminal.opened(monkeypatch)
+    daemon.tells = [
+        ("rollout.started", OURS),
+        (
+            "pull.progressed",
+            {"target": "docker:web", "current_bytes": 5, "total_bytes": 10, "layers_done": 1, "layers_total": 3},
+        ),
+        ("image.pulled", {"target": "docker:web"}),
+        ("rollout.rolled_back", OURS | {"reason": "became \x1b[31munhealthy"}),
+    ]
+    assert run("update", "web", "--wait") == 1
+    assert "FAILED  docker:web: rolled back: became ?[31munhealthy" in terminal.getvalue()
+    assert "docker:web" in terminal.getvalue()
+
+
+def test_a_stream_that_breaks_off_is_taken_up_again(daemon: ServedDaemon, run: Run):
+    """A daemon that starts anew, or a proxy that cuts the stream, loses no event."""
+    daemon.ends_stream_after = 1
+    daemon.tells = [("rollout.started", OURS), ("rollout.succeeded", OURS)]
+    assert run("update", "web", "--wait") == 0
+
+
+def test_a_daemon_that_stays_away_is_unreachable(daemon: ServedDaemon, run: Run, monkeypatch: pytest.MonkeyPatch):
+    """Following ends some time, with the status that says who is gone."""
+    monkeypatch.setattr(remote, "_MOST_RECONNECTS", 2)
+    daemon.ends_stream_after, daemon.goes_away = 0, True
+    daemon.tells = [("rollout.started", OURS)]
+    assert run("update", "web", "--wait") == 3
+
+
+def test_a_stream_that_ends_again_and_again_is_given_up(
+    daemon: ServedDaemon, run: Run, capsys: Output, monkeypatch: pytest.MonkeyPatch
+):
+    """A proxy that allows no stream is no reason to try for ever."""
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(daemon.stream, "listen", lambda *_args, **_more: contextlib.nullcontext(_Ended()))
+    assert run("update", "web", "--wait") == 3
+    assert "again and again" in capsys.readouterr().err
+
+
+class _Ended:
+    async def next(self, _seconds: float) -> bytes:
+        return b""
+
+
+def test_a_connection_that_breaks_is_taken_up_again(
+    daemon: ServedDaemon, run: Run, capsys: Output, monkeypatch: pytest.MonkeyPatch
+):
+    """A connection that is cut in the middle of an event loses none."""
+    daemon.tells = [("rollout.started", OURS), ("rollout.succeeded", OURS)]
+    cuts = iter([True])
+    read = http.client.HTTPResponse.readline
+
+    def cut_once(self: http.client.HTTPResponse, limit: int) -> bytes:
+        line = read(self, limit)
+        if line.startswith(b"data") and next(cuts, False):
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return line
+
+    monkeypatch.setattr(http.client.HTTPResponse, "readline", cut_once)
+    assert run("update", "web", "--wait") == 0
+    output = capsys.readouterr()
+    assert "Connection reset by peer" in output.err
+    assert [json.loads(line)["event"] for line in output.out.splitlines()] == ["rollout.started", "rollout.succeeded"]
+
+
+def test_a_daemon_elsewhere_is_reached_with_the_token(daemon: ServedDaemon, run: Run, capsys: Output):
+    """--server and SIDECAR_SERVER name a daemon elsewhere."""
+    server = f"http://127.0.0.1:{daemon.port}"
+    assert run("targets", "--server", server, SIDECAR_ADMIN_TOKEN=ADMIN_TOKEN) == 0
+    assert run("targets", SIDECAR_SERVER=server, SIDECAR_ADMIN_TOKEN=ADMIN_TOKEN) == 0
+    assert "docker:web" in capsys.readouterr().out
+
+
+def test_the_kept_token_is_used_here(daemon: ServedDaemon, run: Run, tmp_path: Path):
+    """Where the state folder is at hand its token is, too."""
+    (tmp_path / "admin-token").write_text(ADMIN_TOKEN)
+    assert run("targets", "--server", f"http://127.0.0.1:{daemon.port}") == 0
+
+
+@pytest.mark.parametrize(
+    "server, token, status, text",
+    [
+        ("http://127.0.0.1:{port}", None, 2, "set SIDECAR_ADMIN_TOKEN"),
+        ("http://127.0.0.1:{port}", "another-token-than-it-has", 2, "this is not the admin token"),
+        ("http://127.0.0.1:{port}/elsewhere", ADMIN_TOKEN, 3, "there is no Sidecar API"),
+        ("127.0.0.1", ADMIN_TOKEN, 2, "is no address"),
+        ("http://127.0.0.1:x", ADMIN_TOKEN, 2, "is no address"),
+        ("http://127.0.0.1:1", ADMIN_TOKEN, 3, "Connection refused"),
+        ("https://127.0.0.1:1", ADMIN_TOKEN, 3, "Connection refused"),
+    ],
+)
+def test_a_daemon_that_is_not_reached_says_why(
+    daemon: ServedDaemon, run: Run, capsys: Output, server: str, token: str | None, status: int, text: str
+):
+    """A wrong address or token is configuration (2), silence is 3."""
+    environ = {"SIDECAR_ADMIN_TOKEN": token} if token else {}
+    assert run("targets", "--server", server.format(port=daemon.port), **environ) == status
+    error = capsys.readouterr().err
+    assert text in error
+    assert "another-token" not in error
+
+
+def test_an_engine_that_is_gone_is_unreachable(daemon: ServedDaemon, run: Run, capsys: Output):
+    """The daemon answers that its engine does not: that is exit status 3 as well."""
+    daemon.fails = Transient("the engine does not answer")
+    assert run("targets") == 3
+    assert "the engine does not answer" in capsys.readouterr().err
+
+
+def test_what_the_api_does_not_take_is_wrong_usage(daemon: ServedDaemon, run: Run, capsys: Output):
+    """A reference that is far too long is told so by the API, which is exit status 2."""
+    assert run("update", "x" * 600) == 2
+    assert "at most 500 characters" in capsys.readouterr().err
+
+
+def test_a_socket_of_another_user_says_so(run: Run, capsys: Output, monkeypatch: pytest.MonkeyPatch):
+    """Who may not open the socket is told to run it as the daemon's user."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(http.client.HTTPConnection, "request", refuse)
+    assert run("targets") == 3
+    assert "run this as the user that it runs as" in capsys.readouterr().err
+
+
+def test_a_defect_of_the_daemon_is_a_failure(daemon: ServedDaemon, run: Run):
+    """A daemon that answers 500 failed what was asked for."""
+    daemon.fails = RuntimeError()
+    with capture_logs() as logs:
+        assert run("targets") == 1
+    assert [entry["event"] for entry in logs] == ["request.failed"]
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{]"])
+def test_something_else_behind_the_socket_is_no_daemon(run: Run, tmp_path: Path, answer: bytes):
+    """What speaks no HTTP, or no JSON, is no daemon."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert run("targets") == 3
+        thread.join()
+
+
+@pytest.mark.parametrize("argv", [["update"], ["history", "--limit", "0"], ["history", "--limit", "x"], ["nope"], []])
+def test_wrong_usage_is_status_2(run: Run, argv: list[str]):
+    """What cannot be understood is exit status 2."""
+    with pytest.raises(SystemExit) as caught:
+        run(*argv)
+    assert caught.value.code == 2
+
+
+def test_who_reads_no_further_is_no_failure(
+    daemon: ServedDaemon, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`sidecar history | head -1` ends without a traceback."""
+
+    class Closed(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+        def fileno(self) -> int:
+            return own.fileno()
+
+    with (tmp_path / "own").open("w") as own:
+        monkeypatch.setattr(sys, "stdout", Closed())
+        assert run("history") == 0
+
+
+def test_a_target_that_waits_for_others_is_not_done():
+    """A replica that waits for another, or for its dependency, is looked at again; its hold is not the end."""
+    held = Hold("stays stopped")
+    busy = Member(target=TARGET, verdict=ROLLOUT, is_open=True)
+    waiting = Member(target=TARGET, verdict=ROLLOUT)
+    (reason,) = {hold.reason for hold in order([busy, waiting]).values()}
+    followed = Followed("delivery-2", ["docker:web"])
+    assert followed.feed(Event("", "target.held", OURS | {"reason": reason}))
+    assert followed.waiting
+    assert followed.feed(Event("", "target.held", OURS | {"reason": held.reason}))
+    assert not followed.waiting
+    assert not followed.is_well
+
+
+def test_the_first_end_counts():
+    """What a later pass finds is another update's."""
+    followed = Followed("delivery-2", ["docker:web"])
+    followed.feed(Event("", "rollout.rolled_back", OURS | {"reason": "x", "digest": NEW}))
+    followed.feed(Event("", "target.kept", OURS))
+    assert not followed.is_well
