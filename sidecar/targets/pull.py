@@ -18,7 +18,7 @@ _NOT_A_LAYER = "Pulling from"
 # "connection refused", "received unexpected HTTP status: 503", "toomanyrequests").
 _REFUSAL = re.compile(
     r"manifest unknown|name unknown|blob unknown|(manifest|reference) \S+ not found"
-    r"|repository (\S+ )?(does not exist|not found)|failed to resolve reference .*: not found"
+    r"|repository (\S+ )?(does not exist|not found)|failed to resolve reference \S+ \S+: not found"
     r"|unauthorized|authentication required|no basic auth credentials|incorrect username or password"
     r"|insufficient_scope|authorization failed|(?<!permission )\bdenied\b|\b(401|403)\b (unauthorized|forbidden)"
     r"|no matching manifest|no match for platform|does not match the specified platform"
@@ -54,6 +54,11 @@ class PullProgress:
         if status in _DONE:
             self._done.add(layer)
 
+    def complete(self) -> None:
+        """Take every layer for done: the stream has ended well. Engines do not say it of each (containerd's store)."""
+        self._layers = {layer: (total, total) for layer, (_, total) in self._layers.items()}
+        self._done = set(self._layers)
+
     def numbers(self) -> dict[str, int]:
         """Give the sums over all layers known by now; the total grows while the engine learns of their sizes."""
         return {
@@ -79,6 +84,7 @@ def follow(
         if (now := clock()) - told >= _TELL_SECONDS:
             told = now
             tell(progress.numbers())
+    progress.complete()
     tell(progress.numbers())
     return None
 

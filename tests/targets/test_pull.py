@@ -63,6 +63,14 @@ def test_progress_is_told_ten_times_a_second_and_at_the_end():
     assert told == [*range(0, 100, 2), 99]
 
 
+def test_a_pull_that_ends_well_is_whole():
+    """What the engine did not say of each layer is so once the stream has ended without a failure."""
+    told: list[tuple[int, ...]] = []
+    events = [layer("a", "Downloading", 1, 9), layer("b", "Download complete")]
+    assert follow(events, tell=lambda now: told.append(tuple(now.values())), clock=lambda: 0.0) is None
+    assert told == [(1, 9, 0, 1), (9, 9, 2, 2)]
+
+
 @pytest.mark.parametrize(
     "event, reason",
     [
