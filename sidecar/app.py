@@ -12,10 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from aiohttp import web
+from aiohttp import ClientSession, web
 
 from sidecar import __version__, tokens
 from sidecar.control import DaemonControl
@@ -28,16 +27,17 @@ from sidecar.executor import Executor
 from sidecar.ids import new_id
 from sidecar.journal import SqliteJournal
 from sidecar.logs import FactLog, Redaction, configure_logs
+from sidecar.notify import Confirmer
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
 from sidecar.registry import OciRegistry
 from sidecar.settings import Settings
 from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import base_name
 from sidecar.targets.docker import DockerDriver, Scope
 from sidecar.targets.image import ImageDriver
 from sidecar.targets.images import Images, Prune
+from sidecar.triggers import Triggers
 from sidecar.web.api import api_routes, under
 from sidecar.web.auth import bearer_guard, open_guard
 from sidecar.web.events import EventStream
@@ -47,12 +47,7 @@ from sidecar.web.sockets import control_socket
 from sidecar.workqueue import WorkQueue
 
 DONE, UNREACHABLE = 0, 3
-# What an engine tells of its containers comes in bursts, and a container may restart for ever.
-_ENGINE_QUIET_SECONDS = 10.0
-_RECONNECT_SECONDS = 2.0
 _CERTS_FOLDER = Path("/etc/docker/certs.d")
-# Of the engine's events those after which a container may be another one, or be healthy or not.
-_TELLING = frozenset({"create", "start", "die", "destroy", "rename", "update", "health_status"})
 
 
 class SystemClock:
@@ -76,7 +71,6 @@ class Daemon:
     """Everything that works together, built and not yet started."""
 
     settings: Settings
-    engine: Engine
     ports: Ports
     journal: SqliteJournal
     queue: WorkQueue
@@ -84,6 +78,8 @@ class Daemon:
     dispatcher: Dispatcher
     control: DaemonControl
     stream: EventStream
+    triggers: Triggers
+    confirmer: Confirmer | None
     stopping: asyncio.Event
     webhook_token: str
     admin_token: str
@@ -158,6 +154,9 @@ async def _build(
     stopping = asyncio.Event()
     executor = Executor(ports, turns=asyncio.Semaphore(settings.max_parallel_rollouts), stopping=stopping)
     reconciler = Reconciler(ports, executor)
+    confirmer: Confirmer | None = None
+    if settings.dockerhub_callback:
+        confirmer = Confirmer(await stack.enter_async_context(ClientSession()), events=events)
     dispatcher = Dispatcher(ports, pull_repositories=settings.pull_repositories, settle_seconds=settings.settle_seconds)
     control = DaemonControl(
         ports,
@@ -166,9 +165,16 @@ async def _build(
         unmanaged=containers.unmanaged,
         probes={"engine": _engine_probe(engine), "journal": journal.probe},
     )
+    triggers = Triggers(
+        ports,
+        engine=engine,
+        queue=queue,
+        dispatcher=dispatcher,
+        known=reconciler.last,
+        resync_seconds=settings.resync_seconds,
+    )
     return Daemon(
         settings=settings,
-        engine=engine,
         ports=ports,
         journal=journal,
         queue=queue,
@@ -176,6 +182,8 @@ async def _build(
         dispatcher=dispatcher,
         control=control,
         stream=stream,
+        triggers=triggers,
+        confirmer=confirmer,
         stopping=stopping,
         webhook_token=webhook_token,
         admin_token=admin_token,
@@ -300,9 +308,11 @@ async def _work(daemon: Daemon) -> None:
             tasks.create_task(daemon.dispatcher.run(stopping), name="dispatcher"),
         }
         looking = {
-            tasks.create_task(_look_at_all(daemon), name="resync"),
-            tasks.create_task(_follow_engine(daemon), name="engine events"),
+            tasks.create_task(daemon.triggers.look_at_all(), name="resync"),
+            tasks.create_task(daemon.triggers.follow_engine(), name="engine events"),
         }
+        if daemon.confirmer is not None:
+            looking.add(tasks.create_task(daemon.confirmer.run(), name="confirmer"))
         await stopping.wait()
         grace = daemon.settings.stop_grace_seconds
         events.publish("daemon.stopping", grace_seconds=grace)
@@ -323,70 +333,3 @@ def _pass(daemon: Daemon) -> Callable[[str, Cause], Awaitable[float | None]]:
         return again_in
 
     return run_pass
-
-
-async def _look_at_all(daemon: Daemon) -> None:
-    """Enqueue at the start what was left open and everything there is, and everything again as often as set."""
-    await _eventually(daemon, partial(_resume, daemon))
-    kind = "start-up"
-    while True:
-        await _eventually(daemon, partial(_ask_all, daemon, kind))
-        if not daemon.settings.resync_seconds:
-            return
-        await asyncio.sleep(daemon.settings.resync_seconds)
-        kind = "resync"
-
-
-async def _resume(daemon: Daemon) -> None:
-    now = daemon.ports.clock.now()
-    for rollout in await daemon.journal.open_rollouts():
-        daemon.queue.add(rollout.target_id, Cause("start-up", now, rollout.delivery_ids))
-    for delivery in await daemon.journal.unfinished_deliveries():
-        daemon.dispatcher.accept(delivery)
-
-
-async def _ask_all(daemon: Daemon, kind: str) -> None:
-    """Enqueue everything there is; of a project one target, for its pass judges all of them."""
-    now, projects = daemon.ports.clock.now(), set[str]()
-    for driver in daemon.ports.drivers.values():
-        for target in await driver.list():
-            if target.project is None or target.project not in projects:
-                daemon.queue.add(target.id, Cause(kind, now))
-            projects |= {target.project} if target.project else set()
-
-
-async def _eventually(daemon: Daemon, act: Callable[[], Awaitable[None]]) -> None:
-    """Do something that engine or journal may refuse for now."""
-    while True:
-        try:
-            return await act()
-        except Transient as error:
-            daemon.ports.events.publish("engine.failed", reason=str(error))
-            await asyncio.sleep(_RECONNECT_SECONDS)
-
-
-async def _follow_engine(daemon: Daemon) -> None:
-    """Take what the engine tells of its containers as hints; once it was away, look at everything."""
-    while True:
-        try:
-            async for event in daemon.engine.events():
-                _take_event(daemon, event)
-        except Transient as error:
-            daemon.ports.events.publish("engine.failed", reason=str(error))
-        await asyncio.sleep(_RECONNECT_SECONDS)
-        await _eventually(daemon, daemon.engine.ping)
-        daemon.ports.events.publish("engine.connected", url=daemon.settings.docker_host)
-        await _eventually(daemon, partial(_ask_all, daemon, "engine"))
-
-
-def _take_event(daemon: Daemon, event: Mapping[str, object]) -> None:
-    actor = event.get("Actor")
-    attributes = actor.get("Attributes", {}) if isinstance(actor, dict) else {}
-    action, name = str(event.get("Action", "")).partition(":")[0], str(attributes.get("name", ""))
-    target_id = f"docker:{base_name(name)}"
-    if action not in _TELLING:
-        return
-    daemon.queue.wake(target_id)
-    if target_id in daemon.reconciler.last or attributes.get("sidecar.enable"):
-        cause = Cause("engine", daemon.ports.clock.now())
-        daemon.queue.add(target_id, cause, delay_seconds=_ENGINE_QUIET_SECONDS)

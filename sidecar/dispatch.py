@@ -6,7 +6,7 @@ It judges nothing: a hint that concerns nobody is told and ends here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from sidecar.core.decide import Cause
@@ -18,7 +18,7 @@ from sidecar.ports import Delivery, Ports
 _PAUSE_SECONDS = 2.0
 
 # Told of a delivery once everything it asked for has been looked at, and of what came of it by target.
-Finished = Callable[[Delivery, Mapping[str, str]], Awaitable[None]]
+Finished = Callable[[Delivery, Mapping[str, str]], None]
 
 
 class Dispatcher:
@@ -61,7 +61,8 @@ class Dispatcher:
             self._arrived.clear()
             batch, self._pending = self._pending, []
             try:
-                await self._match(batch)
+                if batch:
+                    await self._match(batch)
             except Transient as error:
                 # The deliveries stay, on disk and here; the engine will be back.
                 self._pending = batch + self._pending
@@ -127,4 +128,4 @@ class Dispatcher:
             self._ports.events.publish("journal.failed", reason=str(error))
         if self._finished is not None:
             for delivery, targets in entries:
-                await self._finished(delivery, {name: outcome or "" for name, outcome in targets.items()})
+                self._finished(delivery, {name: outcome or "" for name, outcome in targets.items()})

@@ -6,19 +6,22 @@ the repository that was pushed. Whatever goes wrong here changes nothing about w
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from yarl import URL
 
-from sidecar.ports import Delivery
+from sidecar.ports import Delivery, Events
 
 HOST = "registry.hub.docker.com"
 TIMEOUT = ClientTimeout(total=5.0)
 LONGEST_DESCRIPTION = 255
 LONGEST_CONTEXT = 100
+MOST_WAITING = 1000
 _CALLBACK = re.compile(rf"https://{re.escape(HOST)}(?P<path>/u/(?P<repository>[^/]+/[^/]+)/hook/[0-9a-zA-Z]+/)")
 _OK = range(200, 300)
 
@@ -36,6 +39,49 @@ class Confirmation:
 
     is_confirmed: bool
     reason: str = ""
+
+
+class Confirmer:
+    """Answers callbacks one after the other beside the line, which never waits for Docker Hub."""
+
+    def __init__(self, session: ClientSession, *, events: Events) -> None:
+        self._session = session
+        self._events = events
+        self._finished: asyncio.Queue[tuple[Delivery, Mapping[str, str]]] = asyncio.Queue(MOST_WAITING)
+
+    def put(self, delivery: Delivery, outcomes: Mapping[str, str]) -> None:
+        """Take a delivery that is finished, with what came of it by target; never blocks and never fails."""
+        if not delivery.callback_url:
+            return
+        try:
+            self._finished.put_nowait((delivery, outcomes))
+        except asyncio.QueueFull:
+            self._tell(delivery, Confirmation(is_confirmed=False, reason=f"{MOST_WAITING} others wait already"))
+
+    async def run(self) -> None:
+        """Answer until cancelled; what is not answered by then never is, and nothing depends on it."""
+        while True:
+            delivery, outcomes = await self._finished.get()
+            is_well = all(outcome.startswith("keep") for outcome in outcomes.values())
+            words = "; ".join(f"{name}: {outcome}" for name, outcome in outcomes.items())
+            self._tell(
+                delivery,
+                await confirm_chain(
+                    self._session,
+                    delivery,
+                    state="success" if is_well else "failure",
+                    description=words or "nothing here uses this image",
+                    context="Sidecar",
+                ),
+            )
+
+    def _tell(self, delivery: Delivery, answer: Confirmation) -> None:
+        self._events.publish(
+            "delivery.confirmed" if answer.is_confirmed else "delivery.unconfirmed",
+            delivery_id=delivery.id,
+            source=delivery.source,
+            reason=answer.reason,
+        )
 
 
 async def confirm_chain(

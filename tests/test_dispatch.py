@@ -62,7 +62,7 @@ class Office:
             events=self.events,
         )
 
-        async def finished(delivery: Delivery, outcomes: Mapping[str, str]) -> None:
+        def finished(delivery: Delivery, outcomes: Mapping[str, str]) -> None:
             self.finished.append((delivery.id, outcomes))
 
         self.dispatcher = Dispatcher(ports, pull_repositories=pull, settle_seconds=settle_seconds, finished=finished)
