@@ -127,7 +127,7 @@ class Relay:
     async def _proxy(self, reader: Reader, writer: Writer) -> None:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
             writer.close()
             return
         method, target, rest = head.split(" ", 2)
@@ -170,7 +170,7 @@ async def _carry(one: tuple[Reader, Writer], other: tuple[Reader, Writer]) -> No
 
 
 async def _copy(reader: Reader, writer: Writer) -> None:
-    with suppress(ConnectionError):
+    with suppress(OSError):
         while chunk := await reader.read(_CHUNK_BYTES):
             writer.write(chunk)
             await writer.drain()
