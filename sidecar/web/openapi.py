@@ -1,0 +1,213 @@
+"""The API's own description, from the models that its bodies are made and read with, and a page that shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from html import escape
+from typing import Any
+
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from sidecar.sources.distribution import Envelope
+from sidecar.sources.dockerhub import Push
+from sidecar.sources.generic import Images
+from sidecar.web.api import MOST_ROWS, PREFIX
+from sidecar.web.pages import html_page
+from sidecar.web.views import HistoryView, PlanView, TargetsView, UpdateRequest, UpdateView
+
+Json = dict[str, Any]
+
+_SCHEMAS = "#/components/schemas/"
+_PROBLEM: Json = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+}
+_HOOK_ANSWER: Json = {
+    "type": "object",
+    "description": "The delivery is kept; it names what is looked up, or says why nothing follows from it.",
+    "properties": {
+        "delivery": {"type": "string"},
+        "hints": {"type": "array", "items": {"type": "string"}},
+        "ignored": {"type": "string"},
+    },
+    "required": ["delivery"],
+}
+_HOOK_FAILURES = {401: "no credential", 403: "a wrong one", 404: "unknown source", 413: "too large", 422: "unreadable"}
+_API_FAILURES = {401: "no token", 403: "a wrong one", 503: "the engine or the journal is out of reach"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Operation:
+    """One thing that can be asked."""
+
+    method: str
+    path: str
+    summary: str
+    status: int = 200
+    answer: Json
+    sent: Json | None = None
+    parameters: tuple[Json, ...] = ()
+    failures: Mapping[int, str]
+    needs_token: bool = False
+
+
+def openapi(title: str, *, version: str, root_path: str = "") -> Json:
+    """Describe the API as OpenAPI 3.1 has it."""
+    models: list[type[BaseModel]] = [
+        TargetsView,
+        PlanView,
+        UpdateRequest,
+        UpdateView,
+        HistoryView,
+        Push,
+        Envelope,
+        Images,
+    ]
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
+    paths: dict[str, Json] = {}
+    for operation in _operations():
+        paths.setdefault(operation.path, {})[operation.method] = _described(operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version},
+        "servers": [{"url": root_path or "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": {**definitions["$defs"], "Problem": _PROBLEM, "HookAnswer": _HOOK_ANSWER},
+            "securitySchemes": {"adminToken": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operations() -> Iterator[_Operation]:
+    yield from _hooks()
+    text = {"type": "string"}
+    api = partial(_Operation, failures=_API_FAILURES, needs_token=True)
+    yield api(
+        method="get", path=PREFIX + "/targets", summary="What is managed, and what is not", answer=_ref("TargetsView")
+    )
+    yield api(
+        method="get",
+        path=PREFIX + "/plan",
+        summary="What would be done now",
+        answer=_ref("PlanView"),
+        parameters=(_query("ref", text, "An image reference or the id of a target; all without it."),),
+    )
+    yield api(
+        method="post",
+        path=PREFIX + "/updates",
+        summary="Look at targets now, and update those that are due",
+        status=202,
+        answer=_ref("UpdateView"),
+        sent=_ref("UpdateRequest"),
+    )
+    rows = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
+    yield api(
+        method="get",
+        path=PREFIX + "/history",
+        summary="What happened of late, newest first",
+        answer=_ref("HistoryView"),
+        parameters=(
+            _query("limit", rows, "At most so many of each."),
+            _query("target", text, "Only of this target."),
+            _query("bodies", {"type": "boolean"}, "With the bodies as received."),
+        ),
+    )
+    yield api(
+        method="get",
+        path=PREFIX + "/events",
+        summary="What happens, as server-sent events; resumable by Last-Event-ID",
+        answer={"type": "string"},
+    )
+
+
+def _hooks() -> Iterator[_Operation]:
+    """Describe what senders and probes ask, which needs no admin token."""
+    hook = partial(_Operation, method="post", status=202, answer=_ref("HookAnswer"), failures=_HOOK_FAILURES)
+    bodies = {"anyOf": [_ref("Push"), _ref("Envelope"), _ref("Images")]}
+    source, token = _in_path("source"), _in_path("token")
+    yield hook(path="/hooks/{source}/{token}", summary="A registry's webhook", sent=bodies, parameters=(source, token))
+    yield hook(path="/hooks/{source}", summary="The same, of a sender with a header", sent=bodies, parameters=(source,))
+    required = _query("token", {"type": "string"}, "The token of webhook addresses.") | {"required": True}
+    yield hook(path="/", summary="Docker Hub's webhook at the root", sent=_ref("Push"), parameters=(required,))
+    status = {"type": "object", "properties": {"status": {"type": "string"}}}
+    probe = partial(_Operation, method="get", answer=status)
+    ping: Json = {"type": "object", "properties": {"ping": {"const": "pong"}}}
+    yield _Operation(method="get", path="/", summary="The ping", answer=ping, failures={})
+    yield probe(path="/healthz", summary="Whether it lives", failures={})
+    yield probe(path="/readyz", summary="Whether it can do its work", failures={503: "which part is not well"})
+
+
+def _described(operation: _Operation) -> Json:
+    problem = {"application/problem+json": {"schema": _ref("Problem")}}
+    media_type = "text/event-stream" if operation.path.endswith("/events") else "application/json"
+    described: Json = {
+        "summary": operation.summary,
+        "responses": {
+            str(operation.status): {"description": "Done", "content": {media_type: {"schema": operation.answer}}},
+            **{str(status): {"description": why, "content": problem} for status, why in operation.failures.items()},
+        },
+    }
+    if operation.parameters:
+        described["parameters"] = list(operation.parameters)
+    if operation.sent is not None:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.sent}}}
+    if operation.needs_token:
+        described["security"] = [{"adminToken": []}]
+    return described
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": _SCHEMAS + name}
+
+
+def _query(name: str, schema: Json, description: str) -> Json:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+def _in_path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+def docs_routes(title: str, *, version: str, root_path: str = "") -> list[web.RouteDef]:
+    """Give the routes of the description; it says nothing of what is managed, so it needs no token."""
+    document = openapi(title, version=version, root_path=root_path)
+
+    async def serve_document(_request: web.Request) -> web.Response:
+        return web.json_response(document, headers={hdrs.CACHE_CONTROL: "no-store"})
+
+    async def serve_page(_request: web.Request) -> web.Response:
+        return html_page(title, _rendered(document))
+
+    return [web.get("/openapi.json", serve_document), web.get("/docs", serve_page)]
+
+
+def _rendered(document: Json) -> str:
+    """Show the description as HTML that needs nothing from anywhere."""
+    rows = [
+        f"<tr><td>{escape(method.upper())}</td><td><code>{escape(path)}</code></td>"
+        f"<td>{escape(operation['summary'])}</td><td>{escape(', '.join(operation['responses']))}</td></tr>"
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    schemas = [
+        f'<h3 id="{escape(name)}">{escape(name)}</h3>\n<pre>{escape(json.dumps(schema, indent=2))}</pre>'
+        for name, schema in sorted(document["components"]["schemas"].items())
+    ]
+    title = escape(f"{document['info']['title']} {document['info']['version']}")
+    return (
+        f'<h1>{title}</h1>\n<p>As <a href="openapi.json">OpenAPI</a>.</p>\n'
+        f"<table><tr><th>Method</th><th>Path</th><th></th><th>Answers</th></tr>\n{chr(10).join(rows)}</table>\n"
+        f"<h2>Bodies</h2>\n{chr(10).join(schemas)}"
+    )

@@ -1,0 +1,74 @@
+"""The description of the API, and the page that shows it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from sidecar.web.api import api_routes, under
+from sidecar.web.auth import open_guard
+from sidecar.web.events import EventStream
+from sidecar.web.openapi import docs_routes, openapi
+from sidecar.web.pages import page_routes
+from tests.web.fake_control import FakeControl
+from tests.web.receiving import World
+
+
+def _references(value: Any) -> Iterator[str]:
+    match value:
+        case {"$ref": str(reference)}:
+            yield reference
+        case dict():
+            for item in value.values():
+                yield from _references(item)
+        case list():
+            for item in value:
+                yield from _references(item)
+
+
+def test_every_route_is_described():
+    """What is served is described, and nothing else is."""
+    served = [
+        *World().receiver().routes(),
+        *page_routes(FakeControl(), title="", env=""),
+        *api_routes(FakeControl(), EventStream(), open_guard),
+    ]
+    document = openapi("Sidecar", version="1")
+    described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert described == {(route.method, route.path) for route in served}
+
+
+def test_every_reference_leads_somewhere():
+    """The description is whole: no schema is missing."""
+    document = openapi("Sidecar", version="1")
+    names = {reference.removeprefix("#/components/schemas/") for reference in _references(document)}
+    assert names <= set(document["components"]["schemas"])
+
+
+def test_only_the_api_needs_the_token():
+    """Hooks and probes have no admin token, everything below the API's prefix does."""
+    document = openapi("Sidecar", version="1", root_path="/sidecar")
+    guarded = {
+        path for path, operations in document["paths"].items() for each in operations.values() if each.get("security")
+    }
+    assert guarded == {path for path in document["paths"] if path.startswith("/api/")}
+    assert document["servers"] == [{"url": "/sidecar"}]
+
+
+@pytest.mark.parametrize("prefix", ["", "/sidecar"])
+async def test_the_page_needs_nothing_from_elsewhere(prefix: str):
+    """The documentation is one page without a foreign host, under the root path too."""
+    app = web.Application()
+    app.add_routes(under(prefix, docs_routes("<Mine>", version="1", root_path=prefix)))
+    async with TestClient(TestServer(app)) as client:
+        async with client.get(prefix + "/docs") as response:
+            page = await response.text()
+        async with client.get(prefix + "/openapi.json") as response:
+            assert json.loads(await response.text())["info"]["title"] == "<Mine>"
+    assert "&lt;Mine&gt;" in page
+    assert "/hooks/{source}/{token}" in page
+    assert not re.findall(r"(?:src|href|action)=[\"']?(?:https?:)?//", page)
