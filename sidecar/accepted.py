@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 # What guards us is at least this long: 16 characters of a generated token hold 96 bits.
 SHORTEST_TOKEN = 16
@@ -126,6 +126,13 @@ class _Source(Strict):
     """The token in the path of its address. Default: TOKEN."""
     previous_token: PathToken | None = None
     """A second token that is accepted as well, while senders are given a new one."""
+
+    @model_validator(mode="after")
+    def _has_a_next(self) -> Self:
+        if self.previous_token is not None and self.token is None:
+            msg = "has a previous_token and no token that follows it; both are accepted, or token alone"
+            raise ValueError(msg)
+        return self
 
     @property
     def tokens(self) -> tuple[str, ...]:

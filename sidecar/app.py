@@ -41,6 +41,7 @@ from sidecar.triggers import Triggers
 from sidecar.web.api import api_routes, under
 from sidecar.web.auth import bearer_guard, open_guard
 from sidecar.web.events import EventStream
+from sidecar.web.openapi import docs_routes
 from sidecar.web.pages import page_routes
 from sidecar.web.receiver import RUNNER_OPTIONS, NamedSource, Receiver, senders
 from sidecar.web.sockets import control_socket
@@ -246,21 +247,17 @@ async def _serve(daemon: Daemon, stack: AsyncExitStack) -> None:
         new_id=new_id,
         events=daemon.ports.events,
     )
-    public = [*receiver.routes(), *page_routes(control, title=settings.title, env=settings.env)]
+    pages = page_routes(control, title=settings.title, env=settings.env)
+    public = under(settings.root_path, [*receiver.routes(), *pages])
     guarded = api_routes(control, daemon.stream, bearer_guard(daemon.admin_token))
-    if settings.root_path:
-        public += receiver.routes(settings.root_path)
+    if settings.docs:
+        guarded += docs_routes(settings.title, version=__version__, root_path=settings.root_path)
     own = under(settings.root_path, guarded)
     if settings.admin_port is None:
         await _listen(stack, [*public, *own], host=settings.host, port=settings.port)
     else:
         await _listen(stack, public, host=settings.host, port=settings.port)
-        await _listen(
-            stack,
-            [*own, *page_routes(control, title=settings.title, env=settings.env)],
-            host=settings.host,
-            port=settings.admin_port,
-        )
+        await _listen(stack, [*own, *under(settings.root_path, pages)], host=settings.host, port=settings.admin_port)
     runner = await _runner(stack, api_routes(control, daemon.stream, open_guard))
     await web.SockSite(runner, control_socket(settings.state_dir)).start()
 

@@ -216,7 +216,7 @@ def _explained(detail: ErrorDetails, known: Mapping[tuple[str, ...], Written]) -
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     parts = [str(part) for part in detail["loc"]]
     # Between the name of a source and its field pydantic puts the kind that it took it for.
-    kind = parts.pop(2) if parts[:1] == ["sources"] and len(parts) > 3 else None  # noqa: PLR2004 - name, kind, field
+    kind = parts.pop(2) if parts[:1] == ["sources"] and len(parts) > 2 else None  # noqa: PLR2004 - after the name
     path = tuple(parts)
     entry = next((known[path[:end]] for end in range(len(path), 0, -1) if path[:end] in known), None)
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:

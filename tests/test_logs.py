@@ -16,6 +16,7 @@ from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase
 from sidecar.log_events import EVENTS
 from sidecar.logs import LONGEST_TEXT, MASK, FactLog, Redaction, configure_logs, get_logger
+from sidecar.web.events import FLEETING
 
 SIDECAR = Path(__file__).parents[1] / "sidecar"
 SECRET = "correct horse/battery+staple"
@@ -310,19 +311,24 @@ def test_telling_a_fact_never_fails(lines: Lines):
     assert lines.json()[-1]["event"] == "unheard.of"
 
 
+def _calls() -> Iterator[tuple[str, ast.Call, ast.Attribute]]:
+    for path in sorted(SIDECAR.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                yield f"{path.relative_to(SIDECAR)}:{node.lineno}", node, node.func
+
+
 def _told() -> Iterator[tuple[str, str, set[str]]]:
     """Give every event that the code names: by a log call, or by publishing it."""
     levels = {"debug", "info", "warning", "error", "exception", "critical"}
-    for path in sorted(SIDECAR.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args):
-                continue
-            is_log = node.func.attr in levels and ast.unparse(node.func.value) in {"log", "self._log"}
-            is_told = node.func.attr in {"publish", "_publish"}
-            event = node.args[0]
-            if (is_log or is_told) and isinstance(event, ast.Constant):
-                place = f"{path.relative_to(SIDECAR)}:{node.lineno}"
-                yield place, str(event.value), {word.arg for word in node.keywords if word.arg} - {"exc_info"}
+    for place, call, function in _calls():
+        is_log = function.attr in levels and ast.unparse(function.value) in {"log", "self._log"}
+        if not is_log and function.attr not in {"publish", "_publish"}:
+            continue
+        event = call.args[0]
+        for name in (event.body, event.orelse) if isinstance(event, ast.IfExp) else (event,):
+            if isinstance(name, ast.Constant):
+                yield place, str(name.value), {word.arg for word in call.keywords if word.arg} - {"exc_info"}
 
 
 def test_the_code_keeps_to_the_table_of_events():
@@ -333,6 +339,11 @@ def test_the_code_keeps_to_the_table_of_events():
         if event not in EVENTS or not keys <= EVENTS[event].keys
     ]
     assert not strange
+
+
+def test_what_is_only_streamed_is_not_kept():
+    """The event stream keeps what the log keeps: progress is told to those who listen now."""
+    assert {name for name, event in EVENTS.items() if event.level is None} == FLEETING
 
 
 @pytest.mark.parametrize("phase", Phase)

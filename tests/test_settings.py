@@ -151,6 +151,10 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
             {"SIDECAR_SOURCES__MINE__TOKEN": TOKEN},
             "SIDECAR_SOURCES__MINE: needs a kind; accepted are dockerhub, distribution, generic",
         ),
+        (
+            {"SIDECAR_SOURCES__GENERIC__PREVIOUS_TOKEN": TOKEN},
+            "SIDECAR_SOURCES__GENERIC: has a previous_token and no token that follows it",
+        ),
         ({"SIDECAR_PORT__X": "1"}, "SIDECAR_PORT: should be a valid integer"),
         ({"SIDECAR_PORT": "eighty"}, "SIDECAR_PORT='eighty': should be a valid integer"),
         ({"SIDECAR_PORT": "65536"}, "SIDECAR_PORT='65536': should be less than or equal to 65535"),
@@ -252,10 +256,11 @@ def test_settings_do_not_show_secrets(cwd: Path):
         "SIDECAR_REGISTRY_USERNAME": "me",
         "SIDECAR_REGISTRY_PASSWORD": "hunter2",
         "SIDECAR_SOURCES__GENERIC__AUTHORIZATION": f"Bearer {OTHER}",
+        "SIDECAR_SOURCES__GENERIC__TOKEN": f"{OTHER}-new",
         "SIDECAR_SOURCES__GENERIC__PREVIOUS_TOKEN": f"{OTHER}-old",
     }
     settings = load_settings(environ, cwd)
-    expected = {TOKEN, f"{TOKEN}+admin", "hunter2", f"Bearer {OTHER}", f"{OTHER}-old"}
+    expected = {TOKEN, f"{TOKEN}+admin", "hunter2", f"Bearer {OTHER}", f"{OTHER}-new", f"{OTHER}-old"}
     assert settings.secret_values() == expected
     assert not [secret for secret in expected if secret in repr(settings)]
 

@@ -47,7 +47,7 @@ def under(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
     routes = list(routes)
     if not prefix:
         return routes
-    return [*routes, *(web.route(route.method, prefix + route.path, route.handler) for route in routes)]
+    return [*routes, *(web.route(route.method, prefix + route.path, route.handler, **route.kwargs) for route in routes)]
 
 
 class _Api:
