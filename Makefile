@@ -16,7 +16,7 @@ STAMP  := $(VENV)/.stamp
 # The real parts (engines, registry) that integration, e2e, demo and bench run on: one line each, all in tests/testbed.
 TESTBED := $(PY) -m tests.testbed
 PACKAGES = $(TESTBED) packages
-SWEEP    = $(TESTBED) sweep
+TIDY     = $(TESTBED) sweep
 DEMO     = $(TESTBED) demo
 BENCH    = $(PY) -m bench
 IMAGE   ?= sidecar:dev
@@ -34,7 +34,7 @@ comma       := ,
 # `$(call timed,name,command)`: says what runs and how long it took.
 timed = @echo "== $(1)"; start=$$SECONDS; $(2); echo "== $(1): $$((SECONDS - start)) s"
 
-.PHONY: help venv lint format unit packages integration e2e test demo bench image sweep lock clean
+.PHONY: help venv lint format unit packages integration e2e test demo bench image sweep tidy lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,8 +89,11 @@ bench: packages ## measure
 image: ## build the container image; IMAGE=name:tag
 	docker build --tag $(IMAGE) .
 
-sweep: $(STAMP) ## remove what killed test runs left on this machine
-	$(SWEEP)
+sweep: packages ## kill the daemon around every engine call on the engines that `integration` leaves out: minutes
+	$(call timed,sweep,$(BIN)/pytest -m sweep tests/integration $(ARGS))
+
+tidy: $(STAMP) ## remove what killed test runs left on this machine
+	$(TIDY)
 
 clean: ## remove everything made here, the virtual environment too
 	rm -rf $(VENV) .cache build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
@@ -104,4 +107,5 @@ LOCK := env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS -u UV_CONFIG_FILE
 lock: | $(STAMP) ## make requirements/*.txt anew from pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
 	$(LOCK) pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
-	@for file in run dev; do sed -i '1i # Made by `make lock` from pyproject.toml; do not edit.' requirements/$$file.txt; done
+	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+	@for file in run dev build; do sed -i '1i # Made by `make lock` from pyproject.toml; do not edit.' requirements/$$file.txt; done
