@@ -37,6 +37,7 @@ LAST_API_WITH_MAC: Final = (1, 51)
 _STOP_MARGIN_SECONDS = 30
 _PRUNE_SECONDS = 600
 _PULL_SILENCE_SECONDS = 600
+_EVENT_SILENCE_SECONDS = 600
 _LOG_BYTES = 64 * 1024
 
 
@@ -82,8 +83,7 @@ class Engine:
 
     async def ping(self) -> None:
         """Ask whether the engine is there, and notice when it has become another version."""
-        if spoken := await self._wire.fetch("GET", "/_ping", use=lambda response: response.headers.get("Api-Version")):
-            self._adopt(spoken)
+        await self._greet()
 
     async def version(self) -> Json:
         """Give the engine's version, platform and the APIs it speaks."""
@@ -278,7 +278,6 @@ class Engine:
         Raises:
             Unreachable: the connection is lost; what happens until the next one is not heard of.
         """
-        await self.ping()  # after a lost connection it may be another version
         loop = asyncio.get_running_loop()
         heard: asyncio.Queue[Json | None] = asyncio.Queue()
 
@@ -286,16 +285,25 @@ class Engine:
             for event in events:
                 loop.call_soon_threadsafe(heard.put_nowait, event)
 
-        params = _filtered({"type": ["container"]})
-        async with self._wire.stream(
-            "GET", self._path("/events"), params=params, use=use, silence_seconds=None
-        ) as reading:
-            reading.add_done_callback(lambda _: heard.put_nowait(None))
-            while (event := await heard.get()) is not None:
-                yield event
-            await reading
-        message = f"listening to the engine at {self._wire.url!r}: it ended the stream"
-        raise Unreachable(message)
+        await self._greet()  # after a lost connection it may be another version
+        request: Json = {"params": _filtered({"type": ["container"]}), "silence_seconds": _EVENT_SILENCE_SECONDS}
+        while True:
+            async with self._wire.stream("GET", self._path("/events"), use=use, **request) as reading:
+                reading.add_done_callback(lambda _: heard.put_nowait(None))
+                while (event := await heard.get()) is not None:
+                    yield event
+                lost = reading.exception()
+            if not isinstance(lost, Silent):
+                raise lost or Unreachable(f"listening to the engine at {self._wire.url!r}: it ended the stream")
+            # Nothing has happened, or the connection has died without a word. The next begins within the silence.
+            request["params"]["since"] = int(await self._greet() - _EVENT_SILENCE_SECONDS / 2)
+
+    async def _greet(self) -> float:
+        """Give the engine's clock."""
+        spoken, now = await self._wire.fetch("GET", "/_ping", use=_api_version_and_date)
+        if spoken:
+            self._adopt(spoken)
+        return now
 
     def _path(self, path: str, version: tuple[int, int] | None = None) -> str:
         return "/v{}.{}".format(*version or self.api_version) + path
@@ -383,4 +391,13 @@ def _objects(response: requests.Response) -> list[Json]:
 
 
 def _object_and_date(response: requests.Response) -> tuple[Json, float]:
-    return _object(response), parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+    return _object(response), _date(response)
+
+
+def _api_version_and_date(response: requests.Response) -> tuple[str | None, float]:
+    _nothing(response)
+    return response.headers.get("Api-Version"), _date(response)
+
+
+def _date(response: requests.Response) -> float:
+    return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()

@@ -29,6 +29,8 @@ T = TypeVar("T")
 _MOST_CALLS = 16
 _MESSAGE_CHARACTERS = 1000
 _FIRST_REFUSING_STATUS = 300
+# How a proxy before the engine's socket says that nobody is behind it; the engine's own answers are JSON.
+_OF_A_PROXY = {requests.codes.bad_gateway, requests.codes.service_unavailable, requests.codes.gateway_timeout}
 
 
 class EngineError(Transient):
@@ -113,12 +115,15 @@ class Wire:
         path: str,
         *,
         use: Callable[[Iterator[Json]], T],
-        silence_seconds: float | None,
+        silence_seconds: float,
         **request: Any,
     ) -> AsyncIterator[asyncio.Future[T]]:
         """Make a call whose answer is one JSON object a line, read by ``use`` in a thread as they come.
 
         Leaving the context ends the call, also in the engine.
+
+        Raises:
+            Silent: from the future, where nothing came for so long.
         """
         stream = _Stream()
 
@@ -131,7 +136,8 @@ class Wire:
         try:
             yield reading
         finally:
-            reading.cancel()
+            if not reading.cancel() and not reading.cancelled():
+                reading.exception()  # it has been seen, also where nobody waits for it
             stream.abort()
             self._streams.discard(stream)
 
@@ -225,8 +231,8 @@ class _Stream:
         self._is_aborted = False
 
     def events_of(self, response: requests.Response) -> Iterator[Json]:
-        self._response = response
-        for line in response.iter_lines(chunk_size=None):
+        self._response = response  # before the question: whoever gives up now sees the one or is seen by the other
+        for line in () if self._is_aborted else response.iter_lines(chunk_size=None):
             if self._is_aborted:
                 break
             if line:
@@ -243,15 +249,18 @@ class _Stream:
                 self._response.raw.shutdown()
 
 
-def _refusal_of(call: str, response: requests.Response) -> EngineError:
+def _refusal_of(call: str, response: requests.Response) -> Transient:
+    status = response.status_code
     try:
         reason = str(response.json()["message"])
     except (ValueError, KeyError, TypeError):
         reason = ""
-    is_missing = response.status_code == requests.codes.not_found and reason not in {"", "page not found"}
     text = (reason or response.text).strip()[:_MESSAGE_CHARACTERS]
-    message = f"calling {call}: the engine answered {response.status_code}: {text}"
-    return EngineError(message, status=response.status_code, is_missing=is_missing)
+    message = f"calling {call}: the engine answered {status}: {text}"
+    if not reason and status in _OF_A_PROXY:
+        return Unreachable(message)
+    is_missing = status == requests.codes.not_found and reason not in {"", "page not found"}
+    return EngineError(message, status=status, is_missing=is_missing)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

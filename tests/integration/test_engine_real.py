@@ -134,10 +134,10 @@ async def test_a_network_is_joined_and_left(engine: RealEngine):
 async def test_a_stubborn_container_is_stopped_after_its_grace(engine: RealEngine):
     """The engine waits for the grace and kills; the call outlasts the time that other calls are given."""
     images.load(engine, web("1", Behaviour.STUBBORN), "web:1")
-    async with connected(engine, timeout_seconds=1) as one:
+    async with connected(engine) as one, connected(engine, timeout_seconds=1.5) as impatient:
         await one.start(await one.create_container({"Image": "web:1"}, name="web", platform=None))
         begun = time.monotonic()
-        await one.stop("web", grace_seconds=2)
+        await impatient.stop("web", grace_seconds=2)
         assert 2 <= time.monotonic() - begun < 10
         assert (await state(one, "web"))["ExitCode"] == 128 + signal.SIGKILL
 
@@ -292,6 +292,17 @@ async def test_events_are_heard(engine: RealEngine):
         await one.start(ident)
         heard = [await first, await anext(events)]
         assert [(event["Action"], event["Actor"]["ID"]) for event in heard] == [("create", ident), ("start", ident)]
+
+
+async def test_events_are_heard_after_a_silence(engine: RealEngine, monkeypatch: pytest.MonkeyPatch):
+    """A stream that was silent for long is asked for anew, and the listener notices nothing."""
+    monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 1)
+    images.load(engine, web("1", Behaviour.UNCHECKED), "web:1")
+    async with connected(engine) as one, aclosing(one.events()) as events:
+        first = asyncio.create_task(anext(events))
+        await asyncio.sleep(2.5)
+        ident = await one.create_container({"Image": "web:1"}, name="web", platform=None)
+        assert (await first)["Actor"]["ID"] == ident
 
 
 async def test_a_killed_engine_is_unreachable_and_used_on(engine: RealEngine):

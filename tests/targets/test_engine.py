@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import json
 import socket
 import threading
@@ -60,6 +61,12 @@ class FakeEngine:
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.socket)).start()
+
+    async def listen(self) -> int:
+        assert self._runner is not None
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        return int(self._runner.addresses[-1][1])
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -254,6 +261,29 @@ class TestConnect:
         for _ in range(3):
             await engine.info()
         assert len({id(request.transport) for request in fake.requests}) == 1
+
+    async def test_a_proxy_before_the_engine_is_fine(self, fake: FakeEngine):
+        """Over TCP calls and streams work as over the socket."""
+        port = await fake.listen()
+        fake.says("GET /v1.45/info", body={"ID": "x"})
+        fake.sends("GET /_ping")
+        fake.answers["GET /v1.45/events"] = lines({"Action": "start"}, then=hang)
+        engine = await Engine.connect(f"tcp://127.0.0.1:{port}")
+        assert await engine.info() == {"ID": "x"}
+        async with aclosing(engine.events()) as events:
+            assert await anext(events) == {"Action": "start"}
+        await fake.hang_ups.acquire()
+        await engine.close()
+
+    @pytest.mark.parametrize("status", [502, 503, 504])
+    async def test_a_proxy_without_an_engine_is_unreachable(self, engine: Engine, fake: FakeEngine, status: int):
+        """A proxy's word that nobody is behind it is not the engine's."""
+        fake.sends("GET /v1.45/info", status, "<html>nobody</html>")
+        with pytest.raises(Unreachable, match="<html>nobody</html>"):
+            await engine.info()
+        fake.says("GET /v1.45/info", status, {"message": "the engine's own"})
+        with pytest.raises(EngineError, match="the engine's own"):
+            await engine.info()
 
 
 class TestLook:
@@ -649,6 +679,12 @@ class TestEvents:
         await fake.hang_ups.acquire()
         await threads_end()
 
+    async def test_events_are_told_apart_however_they_are_cut(self, engine: Engine, fake: FakeEngine):
+        """The stream may be cut anywhere, even within the end of a line."""
+        fake.answers[self.CALL] = lines(b'{"Action": "sta', b'rt"}\r', b'\n{"Action": "die"}\r\n', then=hang)
+        async with aclosing(engine.events()) as events:
+            assert [(await anext(events))["Action"] for _ in range(2)] == ["start", "die"]
+
     @pytest.mark.parametrize("then", [cut, None])
     async def test_a_lost_connection_is_said(self, engine: Engine, fake: FakeEngine, then: Any):
         """However the stream ends, it ends as an error: there are always more events."""
@@ -667,6 +703,44 @@ class TestEvents:
             await asyncio.wait_for(anext(events), 0.01)
         await fake.hang_ups.acquire()
         await threads_end()
+
+    async def test_a_long_silence_is_no_loss(self, engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
+        """Where nothing is heard for long, the engine is asked anew for what happened since, and the listener waits."""
+        monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 0.1)
+        fake.sends("GET /_ping", Date=DATE)
+        silent = lines({"Action": "start"}, then=hang)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            fake.answers[self.CALL] = lines({"Action": "die"}, then=hang)
+            return await silent(request)
+
+        fake.answers[self.CALL] = answer
+        async with aclosing(engine.events()) as events:
+            assert [(await anext(events))["Action"] for _ in range(2)] == ["start", "die"]
+        assert fake.requests[-1].query["since"] == str(int(DATE_SECONDS) - 1)
+
+    async def test_a_silence_of_an_engine_that_is_gone_is_a_loss(
+        self, engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    ):
+        """A connection that died without a word is found out, for the engine does not answer either."""
+        monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 0.02)
+        fake.answers[self.CALL] = lines({"Action": "start"}, then=hang)
+        events = engine.events()
+        await anext(events)
+        fake.sends("GET /_ping", 503, "nobody is behind this proxy")
+        with pytest.raises(Unreachable, match="nobody is behind this proxy"):
+            await anext(events)
+
+    async def test_an_end_that_nobody_waits_for_is_quiet(self, engine: Engine, fake: FakeEngine):
+        """Who stops listening after the connection was lost hears nothing of it, on no log either."""
+        complaints: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        fake.answers[self.CALL] = lines({"Action": "start"}, then=cut)
+        async with aclosing(engine.events()) as events:
+            await anext(events)
+            await threads_end()
+        gc.collect()
+        assert not complaints
 
     async def test_an_engine_that_refuses_is_said(self, engine: Engine, fake: FakeEngine):
         """A proxy that does not let events through is an error of its own."""
@@ -758,7 +832,7 @@ class TestWire:
                 loop.call_soon_threadsafe(first.set)
                 given_up.wait(1)
 
-        async with wire.stream("GET", "/events", use=use, silence_seconds=None) as reading:
+        async with wire.stream("GET", "/events", use=use, silence_seconds=9) as reading:
             await first.wait()
             if is_closed:
                 wire.close()
