@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import quote
 
 import structlog
+from pydantic_core import to_json
 
 from sidecar.log_events import EVENTS
 
@@ -29,6 +30,8 @@ LONGEST_TEXT = 2000
 LONGEST_TRACEBACK = 8000
 _MOST_ITEMS = 100
 _DEEPEST = 5
+# Where a line's facts stand that are plain already.
+_PLAIN = "_plain"
 # Shorter ones would blot out ordinary words and tell by it what they are.
 _SHORTEST_SECRET = 4
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|token|secret|authorization|cookie|credentials?)s?($|_)", re.IGNORECASE)
@@ -68,12 +71,12 @@ class Redaction:
     def plain(self, value: object, depth: int = 0) -> Any:  # noqa: ANN401 - what JSON can say
         """Make a value plain: text, number, true, false, null, and lists and mappings of these."""
         match value:
+            case str():
+                return self.text(value)
             case None | bool() | int():
                 return value
             case float():
                 return value if math.isfinite(value) else str(value)
-            case str():
-                return self.text(value)
             case BaseException():
                 return self.text(f"{type(value).__name__}: {value}")
             case Mapping() if depth < _DEEPEST:
@@ -109,17 +112,24 @@ class FactLog:
     def __init__(self, redaction: Redaction, listener: Listener | None = None) -> None:
         self._redaction = redaction
         self._listener = listener
-        self._log = structlog.get_logger()
+        self._log = structlog.get_logger().bind()
 
     def publish(self, event: str, /, **facts: object) -> None:
         """Tell one fact; never blocks and never fails."""
         with suppress(Exception):
             known = EVENTS.get(event)
             level = known.level if known else "info"
+            plain = self._plain(facts)
             if level is not None:
-                getattr(self._log, level)(event, **facts)
+                getattr(self._log, level)(event, **{_PLAIN: plain})
             if self._listener is not None:
-                self._listener.publish(event, **self._redaction.facts(facts))
+                self._listener.publish(event, **plain)
+
+    def _plain(self, facts: Mapping[str, object]) -> dict[str, Any]:
+        try:
+            return self._redaction.facts(facts)
+        except Exception as error:  # noqa: BLE001 - a value whose text cannot be made must not stop what logs it
+            return {"unwritable": type(error).__name__}
 
 
 class _Line:
@@ -132,6 +142,7 @@ class _Line:
     def __call__(self, _logger: object, method: str, event_dict: structlog.typing.EventDict) -> dict[str, Any]:
         event = event_dict.pop("event", "")
         exc_info = event_dict.pop("exc_info", None)
+        plain = event_dict.pop(_PLAIN, None)
         line: dict[str, Any] = {
             "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
             "level": _LEVELS.get(method, method),
@@ -140,6 +151,8 @@ class _Line:
         try:
             line["event"] = self._redaction.text(str(event))
             line |= self._redaction.facts(event_dict)
+            if plain is not None:
+                line = line | plain | line  # in this order of keys, and ours count
             if (error := _error_of(exc_info)) is not None:
                 line |= self._failure(error)
         except Exception as error:  # noqa: BLE001 - a value whose text cannot be made must not stop what logs it
@@ -162,6 +175,8 @@ def _error_of(exc_info: object) -> BaseException | None:
 
 
 def _as_json(_logger: object, _method: str, line: structlog.typing.EventDict) -> bytes:
+    with suppress(ValueError):  # half of a pair of surrogates
+        return to_json(line)  # in a fifth of the time
     return json.dumps(line, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="backslashreplace")
 
 

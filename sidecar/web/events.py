@@ -7,11 +7,12 @@ import json
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
+from pydantic_core import to_json
 
 from sidecar.web.problem import problem
 
@@ -78,6 +79,12 @@ class Listener:
         return frames or (b"" if self.is_over else b":\n\n")
 
 
+def _as_json(facts: Mapping[str, object]) -> bytes:
+    with suppress(ValueError):  # half of a pair of surrogates
+        return to_json(facts)  # in a fifth of the time
+    return json.dumps(facts, ensure_ascii=False, default=str).encode(errors="backslashreplace")
+
+
 class EventStream:
     """Tells every listener what is published, and keeps the newest for those who come back."""
 
@@ -96,8 +103,7 @@ class EventStream:
     def publish(self, event: str, /, **facts: object) -> None:
         """Tell whoever listens; never blocks and never fails."""
         with suppress(Exception):
-            data = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str)
-            frame = f"event: {event}\ndata: {data}\n\n".encode(errors="backslashreplace")
+            frame = b"event: %b\ndata: %b\n\n" % (event.encode(), _as_json({"event": event, **facts}))
             if event not in FLEETING:
                 self._number += 1
                 frame = f"id: {self._run}-{self._number}\n".encode() + frame
