@@ -191,7 +191,7 @@ def _realm(access: Access, challenge: Challenge, *, is_plain: bool, is_secret: b
         is_secret: credentials would go there.
     """
     try:
-        realm = URL(challenge.realm).with_user(None).with_fragment(None)
+        realm = URL(challenge.realm)
     except ValueError:
         realm = URL()
     if not realm.host or realm.scheme not in {"http", "https"}:

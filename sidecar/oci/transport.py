@@ -108,7 +108,7 @@ class Transport:
         try:
             async with self._session.request(
                 method,
-                url.with_user(None),
+                url.with_user(None),  # an address cannot say who we are
                 headers={**_HEADERS, **headers},
                 data=form,
                 ssl=tls,
@@ -145,7 +145,7 @@ class Transport:
         if answer.url.scheme == "https" and target.scheme != "https":
             msg = f"{host} redirects from https to {target.scheme} (host {authority(target)}), which is not followed"
             raise Transient(msg)
-        return target.with_user(None)
+        return target
 
     def _failure(self, host: str, error: Exception) -> Transient:
         """Say in words what an exception means; its own text may hold addresses and headers."""

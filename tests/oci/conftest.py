@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.oci.internet import Authority, make_authority
-from tests.oci.stage import Stage, staged
+from tests.oci.stage import Guarded, Stage, staged
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,8 @@ async def stage(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     authority.replace_the_systems(monkeypatch)
     async with staged(authority) as one:
         yield one
+
+
+@pytest.fixture
+def guarded(stage: Stage) -> Guarded:
+    return Guarded(stage)

@@ -1,5 +1,6 @@
 """A registry client on the small internet, with its clock and its credentials in the test's hands."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,14 +13,16 @@ from sidecar.oci.credential import Credential
 from sidecar.oci.transport import Timeouts
 from sidecar.registry import OciRegistry
 from tests.fakes import FakeClock
-from tests.oci.internet import Authority, Internet, RegistryHost, internet, session
+from tests.oci.internet import Authority, Host, Internet, RegistryHost, TokenHost, image, internet, says, session
 
 SECRET = "s3cr3t"
+BEARER = 'Bearer realm="https://token.example/auth?x=1",service="ghcr.io",scope="repository:acme/app:pull"'
+BASIC = "Basic " + base64.b64encode(f"user:{SECRET}".encode()).decode()
 
 
 @dataclass
 class Stage:
-    """What a test holds; registries made here are closed with it."""
+    """What a test holds."""
 
     net: Internet
     authority: Authority
@@ -66,6 +69,21 @@ class Stage:
         """Put a registry on the internet."""
         self.net.hosts[name] = one = RegistryHost()
         return one
+
+
+class Guarded:
+    """A registry with a token server on another host."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.registry: RegistryHost = stage.host("ghcr.io")
+        self.registry.challenge = BEARER
+        self.digest = self.registry.put("acme/app:1", image())
+        self.tokens = TokenHost(self.registry)
+        stage.net.hosts["token.example"] = self.tokens
+
+
+def denied() -> Host:
+    return says(401, headers={"WWW-Authenticate": BEARER})
 
 
 @asynccontextmanager
