@@ -222,7 +222,7 @@ class Engine:
             await self._prune("/containers/prune"),
             await self._prune("/networks/prune"),
             await self.prune_images(),
-            await self._prune("/build/prune"),
+            await self._prune("/build/prune", is_everywhere=False),
         ]
         removed = {name: value for answer in answers for name, value in answer.items()}
         return removed | {"SpaceReclaimed": sum(answer.get("SpaceReclaimed") or 0 for answer in answers)}
@@ -315,7 +315,8 @@ class Engine:
         try:
             return await self._wire.fetch("POST", self._path(path), **request)
         except EngineError as error:
-            if error.status == requests.codes.conflict:
+            # Podman answers 500 and these words.
+            if error.status == requests.codes.conflict or "that name is already in use" in str(error):
                 raise NameConflict(str(error), status=error.status) from error
             raise
 
@@ -329,10 +330,16 @@ class Engine:
             raise
         return str(older["Config"].get("MacAddress") or "")
 
-    async def _prune(self, path: str, filters: Mapping[str, list[str]] | None = None) -> Json:
-        return await self._wire.fetch(
-            "POST", self._path(path), params=_filtered(filters), use=_object, read_seconds=_PRUNE_SECONDS
-        )
+    async def _prune(
+        self, path: str, filters: Mapping[str, list[str]] | None = None, *, is_everywhere: bool = True
+    ) -> Json:
+        request: Json = {"params": _filtered(filters), "read_seconds": _PRUNE_SECONDS}
+        try:
+            return await self._wire.fetch("POST", self._path(path), use=_object, **request)
+        except EngineError as error:
+            if error.status == requests.codes.not_found and not is_everywhere:  # Podman keeps no builds
+                return {}
+            raise
 
     async def _introduce(self) -> None:
         version = await self.version()

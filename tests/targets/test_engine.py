@@ -550,6 +550,19 @@ class TestChange:
         assert [call.split("/")[2] for call in fake.asked] == ["containers", "networks", "images", "build"]
         assert fake.requests[2].query["filters"] == '{"dangling": ["true"]}'
 
+    async def test_podman_has_words_of_its_own(self, engine: Engine, fake: FakeEngine):
+        """A taken name is a 500 there, and there are no builds to prune; anything else missing is an error."""
+        fake.says("POST /v1.45/containers/create", 500, {"message": "creating: that name is already in use"})
+        with pytest.raises(NameConflict):
+            await engine.create_container({}, name="web", platform=None)
+        for what in ("containers", "networks", "images"):
+            fake.says(f"POST /v1.45/{what}/prune", body={"SpaceReclaimed": 1})
+        fake.sends("POST /v1.45/build/prune", 404, "Not Found")
+        assert await engine.prune_system() == {"SpaceReclaimed": 3}
+        fake.sends("POST /v1.45/images/prune", 404, "Not Found")
+        with pytest.raises(EngineError, match="Not Found"):
+            await engine.prune_images()
+
     async def test_a_stop_that_takes_longer_may_still_work(self, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
         """The engine goes on stopping: that is no sign that it is gone."""
         monkeypatch.setattr("sidecar.targets._engine._STOP_MARGIN_SECONDS", 0.02)
