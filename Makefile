@@ -17,7 +17,7 @@ STAMP  := $(VENV)/.stamp
 TESTBED := $(PY) -m tests.testbed
 PACKAGES = $(TESTBED) packages
 TIDY     = $(TESTBED) sweep
-DEMO     = $(TESTBED) demo
+DEMO     = $(PY) -m tests.e2e.demo
 BENCH    = $(PY) -m bench
 IMAGE   ?= sidecar:dev
 

@@ -1,0 +1,1 @@
+"""The whole: Sidecar's own image as a container beside those that it looks after."""

@@ -1,0 +1,73 @@
+"""Sidecar's own image, built from the Dockerfile as it is now; built once for each state of what goes into it."""
+
+import hashlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.testbed import trees
+from tests.testbed.engine import Engine
+from tests.testbed.standin import standin_base
+
+ROOT: Final = Path(__file__).parents[2]
+TAG: Final = "sidecar:testbed"
+
+_CONTEXT: Final = (
+    "Dockerfile",
+    ".dockerignore",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "NOTICE",
+    "requirements",
+    "sidecar",
+)
+
+
+def sidecar_image(engine: Engine) -> str:
+    """Put Sidecar's image into an engine, unless it is there, and return its tag."""
+    if engine.docker("images", "--quiet", TAG).strip():
+        return TAG
+    archive = trees.cache_folder() / f"sidecar-{_state()}.tar"
+    if archive.exists():
+        engine.docker("load", "--quiet", "--input", str(archive))
+        return TAG
+    engine.build(ROOT, TAG, BASE_IMAGE=standin_base(engine))
+    _keep(engine, archive)
+    return TAG
+
+
+def _keep(engine: Engine, archive: Path) -> None:
+    """Save the image for the next run, in the place of those of earlier states."""
+    partial = archive.with_suffix(".partial")
+    engine.docker("save", "--output", str(partial), TAG)
+    for older in archive.parent.glob("sidecar-*.tar"):
+        older.unlink()
+    partial.replace(archive)
+
+
+def _state() -> str:
+    """Name the state of everything that goes into the image, the base it stands on included."""
+    state = hashlib.sha256(str(trees.path_of(trees.PYTHON_BASE)).encode())
+    for path in _files():
+        state.update(f"{path.relative_to(ROOT)}\0".encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()[:16]
+
+
+def _files() -> Iterator[Path]:
+    command = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "--",
+        *_CONTEXT,
+    ]
+    names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    return (ROOT / name for name in sorted(set(names) - {""}) if (ROOT / name).is_file())
