@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,9 @@ def _words(event: Event) -> str:
     if event.name == "pull.progressed":
         done, total = event.facts.get("layers_done"), event.facts.get("layers_total")
         return f"pulling, {done} of {total} layers"
+    if event.name == "rollout.stepped":
+        step = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(event.facts.get("step"))).lower()
+        return f"{str(event.facts.get('phase')).replace('_', ' ')}: {step}"
     noun, _, verb = event.name.partition(".")
     words = verb.replace("_", " ")
     words = words if noun in {"target", "rollout"} else f"{noun} {words}"

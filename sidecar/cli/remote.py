@@ -76,9 +76,11 @@ def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> 
     if as_json:
         say_json(body)
         return 0
+    # A rollout is recorded many times in one phase; people want to know when it entered each.
+    entered = {(each["rollout_id"], each["phase"]): each for each in body["rollouts"]}
     rows = [
         (each["recorded_at"], each["target"], each["phase"], _digest(each["digest"] or ""), each["reason"])
-        for each in body["rollouts"]
+        for each in entered.values()
     ] + [
         (
             each["received_at"],

@@ -103,7 +103,7 @@ class UpdateView(_View):
 
 
 class RolloutView(_View):
-    """One phase that a rollout entered."""
+    """A rollout as it was recorded: whenever it entered a phase, and when more became known of it."""
 
     recorded_at: str
     rollout_id: str

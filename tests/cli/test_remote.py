@@ -95,6 +95,15 @@ def test_history_is_of_all_newest_first(daemon: ServedDaemon, run: Run, capsys: 
     assert "pusher 'mallory' is not allowed" in delivery
 
 
+def test_history_shows_when_a_phase_was_entered(daemon: ServedDaemon, run: Run, capsys: Output):
+    """A rollout is recorded many times in one phase; people see the first."""
+    daemon.recorded_at = [1700000003.0, 1700000002.0]
+    assert run("history") == 0
+    _, rollout, delivery = capsys.readouterr().out.splitlines()
+    assert rollout.startswith("2023-11-14T22:13:22.000Z")
+    assert "dockerhub" in delivery
+
+
 @pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"]])
 def test_json_is_what_the_api_says(daemon: ServedDaemon, run: Run, capsys: Output, command: list[str]):
     """With --json a program gets the API's own body; that of the history has the received bodies."""
@@ -173,6 +182,7 @@ def test_on_a_terminal_progress_is_drawn(daemon: ServedDaemon, run: Run, monkeyp
             {"target": "docker:web", "current_bytes": 5, "total_bytes": 10, "layers_done": 1, "layers_total": 3},
         ),
         ("image.pulled", {"target": "docker:web"}),
+        ("rollout.stepped", {"target": "docker:web", "phase": "rolling_back", "step": "MoveTag"}),
         ("rollout.rolled_back", OURS | {"reason": "became \x1b[31munhealthy"}),
     ]
     assert run("update", "web", "--wait") == 1

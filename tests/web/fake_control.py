@@ -53,6 +53,7 @@ class FakeControl:
         self.asked: list[object] = []
         self.unwell: dict[str, str] = {}
         self.fails: Exception | None = None
+        self.recorded_at = [1700000001.5]
 
     def _note(self, *what: object) -> None:
         self.asked.append(what)
@@ -76,7 +77,8 @@ class FakeControl:
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         self._note("history", limit, target_id)
-        return History(transitions=[Transition(rollout=ROLLOUT, recorded_at=1700000001.5)], deliveries=[DELIVERY])
+        transitions = [Transition(rollout=ROLLOUT, recorded_at=seconds) for seconds in self.recorded_at]
+        return History(transitions=transitions, deliveries=[DELIVERY])
 
     async def ready(self) -> Mapping[str, str]:
         return self.unwell
