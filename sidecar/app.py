@@ -9,12 +9,12 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession
 
 from sidecar import __version__, tokens
 from sidecar.control import DaemonControl
@@ -22,13 +22,13 @@ from sidecar.core.decide import Cause
 from sidecar.core.target import Kind
 from sidecar.credentials import Credentials
 from sidecar.dispatch import Dispatcher
-from sidecar.errors import Misconfigured, Transient, Unreachable
+from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
 from sidecar.executor import Executor
 from sidecar.ids import new_id
 from sidecar.journal import SqliteJournal
 from sidecar.logs import FactLog, Redaction, configure_logs
 from sidecar.notify import Confirmer
-from sidecar.ports import Ports
+from sidecar.ports import Clock, Ports
 from sidecar.reconciler import Reconciler
 from sidecar.registry import OciRegistry
 from sidecar.settings import Settings
@@ -36,15 +36,15 @@ from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
 from sidecar.targets.docker import DockerDriver, Scope
 from sidecar.targets.image import ImageDriver
-from sidecar.targets.images import Images, Prune
+from sidecar.targets.images import Authorize, Images, Prune
 from sidecar.triggers import Triggers
 from sidecar.web.api import api_routes, under
 from sidecar.web.auth import bearer_guard, open_guard
 from sidecar.web.events import EventStream
 from sidecar.web.openapi import docs_routes
 from sidecar.web.pages import page_routes
-from sidecar.web.receiver import RUNNER_OPTIONS, NamedSource, Receiver, senders
-from sidecar.web.sockets import control_socket
+from sidecar.web.receiver import NamedSource, Receiver, senders
+from sidecar.web.server import listen, listen_at_socket
 from sidecar.workqueue import WorkQueue
 
 DONE, UNREACHABLE = 0, 3
@@ -117,63 +117,41 @@ async def run(settings: Settings) -> int:
 async def _build(
     settings: Settings, stack: AsyncExitStack, *, events: FactLog, stream: EventStream, redaction: Redaction
 ) -> Daemon:
+    """Build everything, in the order in which it depends on each other."""
     clock = SystemClock()
     _make_folder(settings.state_dir)
     journal = await SqliteJournal.open(settings.state_dir, clock=clock)
     stack.push_async_callback(journal.close)
     webhook_token, admin_token = _tokens(settings)
     redaction.add(webhook_token, admin_token)
-
     engine = await Engine.connect(settings.docker_host)
     stack.push_async_callback(engine.close)
-    credentials = _credentials(settings)
-    registry = await stack.enter_async_context(
-        OciRegistry(
-            clock=clock,
-            credentials=credentials.find,
-            insecure=frozenset(settings.insecure_registries),
-            ca_file=settings.registry_ca_file,
-            certs_folder=_CERTS_FOLDER,
-        )
-    )
-    images = Images(engine, events=events, authorize=_authorize(credentials), prune=Prune(settings.prune))
-    containers = DockerDriver(
-        engine, images, events=events, scope=Scope(default_enable=settings.default_enable, name=settings.scope)
-    )
+
     queue = WorkQueue(clock=clock, debounce_seconds=settings.debounce_seconds)
+    credentials = _credentials(settings)
+    images = Images(engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune))
+    scope = Scope(default_enable=settings.default_enable, name=settings.scope)
+    containers = DockerDriver(engine, images, events=events, scope=scope)
+    image_tags = ImageDriver(engine, images, journal=journal, clock=clock)
     ports = Ports(
-        registry=registry,
-        drivers={
-            Kind.DOCKER: containers,
-            Kind.IMAGE: ImageDriver(engine, images, journal=journal, clock=clock),
-        },
+        registry=await stack.enter_async_context(_registry(settings, credentials, clock)),
+        drivers={Kind.DOCKER: containers, Kind.IMAGE: image_tags},
         journal=journal,
         hints=queue,
         clock=clock,
         events=events,
     )
     stopping = asyncio.Event()
-    executor = Executor(ports, turns=asyncio.Semaphore(settings.max_parallel_rollouts), stopping=stopping)
-    reconciler = Reconciler(ports, executor)
-    confirmer: Confirmer | None = None
-    if settings.dockerhub_callback:
-        confirmer = Confirmer(await stack.enter_async_context(ClientSession()), events=events)
-    dispatcher = Dispatcher(ports, pull_repositories=settings.pull_repositories, settle_seconds=settings.settle_seconds)
-    control = DaemonControl(
+    turns = asyncio.Semaphore(settings.max_parallel_rollouts)
+    reconciler = Reconciler(ports, Executor(ports, turns=turns, stopping=stopping))
+    confirmer = await _confirmer(settings, stack, events)
+    dispatcher = Dispatcher(
         ports,
-        reconciler,
-        accept=dispatcher.accept,
-        unmanaged=containers.unmanaged,
-        probes={"engine": _engine_probe(engine), "journal": journal.probe},
+        pull_repositories=settings.pull_repositories,
+        settle_seconds=settings.settle_seconds,
+        finished=confirmer.put if confirmer is not None else None,
     )
-    triggers = Triggers(
-        ports,
-        engine=engine,
-        queue=queue,
-        dispatcher=dispatcher,
-        known=reconciler.last,
-        resync_seconds=settings.resync_seconds,
-    )
+    probes = {"engine": _engine_probe(engine), "journal": journal.probe}
     return Daemon(
         settings=settings,
         ports=ports,
@@ -181,14 +159,33 @@ async def _build(
         queue=queue,
         reconciler=reconciler,
         dispatcher=dispatcher,
-        control=control,
+        control=DaemonControl(
+            ports, reconciler, accept=dispatcher.accept, unmanaged=containers.unmanaged, probes=probes
+        ),
         stream=stream,
-        triggers=triggers,
+        triggers=Triggers(ports, engine=engine, queue=queue, dispatcher=dispatcher, known=reconciler.last),
         confirmer=confirmer,
         stopping=stopping,
         webhook_token=webhook_token,
         admin_token=admin_token,
     )
+
+
+def _registry(settings: Settings, credentials: Credentials, clock: Clock) -> OciRegistry:
+    return OciRegistry(
+        clock=clock,
+        credentials=credentials.find,
+        insecure=frozenset(settings.insecure_registries),
+        ca_file=settings.registry_ca_file,
+        certs_folder=_CERTS_FOLDER,
+    )
+
+
+async def _confirmer(settings: Settings, stack: AsyncExitStack, events: FactLog) -> Confirmer | None:
+    """Give what answers Docker Hub's legacy callback, where that is asked for."""
+    if not settings.dockerhub_callback:
+        return None
+    return Confirmer(await stack.enter_async_context(ClientSession()), events=events)
 
 
 def _make_folder(folder: Path) -> None:
@@ -216,9 +213,14 @@ def _credentials(settings: Settings) -> Credentials:
     return Credentials(config_file=settings.registry_credentials, explicit=explicit)
 
 
-def _authorize(credentials: Credentials) -> Callable[[str], Awaitable[dict[str, str] | None]]:
+def _authorize(credentials: Credentials, events: FactLog) -> Authorize:
     async def authorize(host: str) -> dict[str, str] | None:
-        credential = await credentials.find(host)
+        try:
+            credential = await credentials.find(host)
+        except Refused as error:
+            # The image may be public: what cannot be read is told, and the engine asks as nobody.
+            events.publish("credentials.failed", reason=str(error))
+            return None
         return credential.auth_config() if credential is not None else None
 
     return authorize
@@ -254,12 +256,12 @@ async def _serve(daemon: Daemon, stack: AsyncExitStack) -> None:
         guarded += docs_routes(settings.title, version=__version__, root_path=settings.root_path)
     own = under(settings.root_path, guarded)
     if settings.admin_port is None:
-        await _listen(stack, [*public, *own], host=settings.host, port=settings.port)
+        await listen(stack, [*public, *own], host=settings.host, port=settings.port)
     else:
-        await _listen(stack, public, host=settings.host, port=settings.port)
-        await _listen(stack, [*own, *under(settings.root_path, pages)], host=settings.host, port=settings.admin_port)
-    runner = await _runner(stack, api_routes(control, daemon.stream, open_guard))
-    await web.SockSite(runner, control_socket(settings.state_dir)).start()
+        await listen(stack, public, host=settings.host, port=settings.port)
+        await listen(stack, [*own, *under(settings.root_path, pages)], host=settings.host, port=settings.admin_port)
+    at_socket = api_routes(control, daemon.stream, open_guard)
+    await listen_at_socket(stack, at_socket, folder=settings.state_dir)
 
 
 def _named_sources(settings: Settings) -> Mapping[str, NamedSource]:
@@ -276,23 +278,6 @@ def _named_sources(settings: Settings) -> Mapping[str, NamedSource]:
     return named
 
 
-async def _runner(stack: AsyncExitStack, routes: Iterable[web.AbstractRouteDef]) -> web.AppRunner:
-    application = web.Application()
-    application.add_routes(routes)
-    runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=1.0, **RUNNER_OPTIONS)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    return runner
-
-
-async def _listen(stack: AsyncExitStack, routes: Iterable[web.AbstractRouteDef], *, host: str, port: int) -> None:
-    try:
-        await web.TCPSite(await _runner(stack, routes), host, port).start()
-    except OSError as error:
-        msg = f"listening on {host}:{port}: {error.strerror}; set SIDECAR_HOST and SIDECAR_PORT to what is free"
-        raise Misconfigured(msg) from error
-
-
 async def _work(daemon: Daemon) -> None:
     """Run every loop until a signal comes; then give the step in hand its time, and leave the rest to the next."""
     stopping, events = daemon.stopping, daemon.ports.events
@@ -305,7 +290,7 @@ async def _work(daemon: Daemon) -> None:
             tasks.create_task(daemon.dispatcher.run(stopping), name="dispatcher"),
         }
         looking = {
-            tasks.create_task(daemon.triggers.look_at_all(), name="resync"),
+            tasks.create_task(daemon.triggers.look_at_all(daemon.settings.resync_seconds), name="resync"),
             tasks.create_task(daemon.triggers.follow_engine(), name="engine events"),
         }
         if daemon.confirmer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from sidecar.core.decide import Cause, Hold, Keep
@@ -13,6 +14,8 @@ from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
 from sidecar.reconciler import Judged, Reconciler
+
+_PATIENCE_SECONDS = 4.0
 
 Probe = Callable[[], Awaitable[str | None]]
 
@@ -83,8 +86,9 @@ class DaemonControl:
 
     async def ready(self) -> Mapping[str, str]:
         """Give what is not well, by part."""
-        answers = {part: await probe() for part, probe in self._probes.items()}
-        return {part: problem for part, problem in answers.items() if problem is not None}
+        problems = await asyncio.gather(*(_answer(probe) for probe in self._probes.values()))
+        answers = zip(self._probes, problems, strict=True)
+        return {part: problem for part, problem in answers if problem is not None}
 
     async def _list(self) -> Sequence[Target]:
         found = {target.id: target for driver in self._ports.drivers.values() for target in await driver.list()}
@@ -112,6 +116,15 @@ class DaemonControl:
         except SidecarError as error:
             judged = Judged(target=target, verdict=Hold(str(error)))
         return _looked(target, judged, None)
+
+
+async def _answer(probe: Probe) -> str | None:
+    """Ask one part, which may hang: whoever asks whether we are ready does not wait for ever."""
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await probe()
+    except TimeoutError:
+        return f"did not answer within {_PATIENCE_SECONDS:g} seconds"
 
 
 def _looked(target: Target, judged: Judged | None, rollout: Rollout | None) -> Looked:

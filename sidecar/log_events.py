@@ -44,6 +44,9 @@ EVENTS: Mapping[str, Event] = {
     "delivery.matched": _event("info", "Whom a delivery concerns is known.", "delivery_id", "source", "targets"),
     "delivery.confirmed": _event("info", "Docker Hub's legacy callback was answered.", *_DELIVERY),
     "delivery.unconfirmed": _event("warning", "Docker Hub's legacy callback could not be answered.", *_DELIVERY),
+    "credentials.failed": _event(
+        "warning", "Registry credentials cannot be read; the engine asks as nobody.", "reason"
+    ),
     "engine.failed": _event("warning", "The engine does not answer; work waits.", "reason"),
     "engine.connected": _event("info", "The engine answers.", "url", "api_version", "platform"),
     "image.resolved": _event("debug", "A registry said what a reference means now.", *_PASS),

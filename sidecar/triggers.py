@@ -28,7 +28,6 @@ class Triggers:
 
     Args:
         known: the ids of targets that have been looked at.
-        resync_seconds: how often everything is looked at without being told; 0: only at the start.
     """
 
     def __init__(
@@ -39,21 +38,19 @@ class Triggers:
         queue: WorkQueue,
         dispatcher: Dispatcher,
         known: Container[str],
-        resync_seconds: float,
     ) -> None:
         self._ports = ports
         self._engine = engine
         self._queue = queue
         self._dispatcher = dispatcher
         self._known = known
-        self._resync_seconds = resync_seconds
 
-    async def look_at_all(self) -> None:
-        """Enqueue at the start what was left open and everything there is, and everything again as often as set."""
+    async def look_at_all(self, resync_seconds: float) -> None:
+        """Enqueue at the start what was left open and everything there is; everything again as often; 0: never."""
         await self._eventually(self._resume)
         await self._eventually(partial(self._ask_all, "start-up"))
-        while self._resync_seconds:
-            await self._ports.clock.sleep(self._resync_seconds)
+        while resync_seconds:
+            await self._ports.clock.sleep(resync_seconds)
             await self._eventually(partial(self._ask_all, "resync"))
 
     async def follow_engine(self) -> None:

@@ -112,7 +112,9 @@ class Rollout:
     @property
     def rejected(self) -> Digest | None:
         """The digest whose container was started and failed its gate; it is not tried again."""
-        return self.to.digest if self.phase is Phase.ROLLING_BACK or self.is_broken else None
+        # Each value since then says so: the record of the one that said it first may have failed.
+        has_failed = self.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
+        return self.to.digest if has_failed or self.is_broken else None
 
     def as_target(self) -> Target:
         """Give the target it is of, for when nothing of that is to be seen on the engine."""

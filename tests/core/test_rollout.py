@@ -40,6 +40,8 @@ def test_the_goal_is_what_the_phase_wants_to_see() -> None:
     [
         ({}, False),
         ({"phase": Phase.ROLLING_BACK}, True),
+        ({"phase": Phase.ROLLED_BACK}, True),
+        ({"phase": Phase.FAILED}, True),
         ({"phase": Phase.FINISHING}, False),
         ({"phase": Phase.FINISHING, "is_broken": True}, True),
         ({"phase": Phase.SUPERSEDED}, False),

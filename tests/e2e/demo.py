@@ -45,6 +45,11 @@ def say(text: str) -> None:
     print(f"\n== {text}", flush=True)  # noqa: T201 - this is what the demo is for
 
 
+def note(text: str) -> None:
+    """Tell a detail."""
+    print(f"   {text}", flush=True)  # noqa: T201 - this is what the demo is for
+
+
 @dataclass
 class Stage:
     """The real parts of the demo.
@@ -68,7 +73,8 @@ class Stage:
     def push(self, version: str, behaviour: Behaviour = Behaviour.HEALTHY) -> str:
         """Push a version; the registry sends its webhook by itself."""
         digest = images.push(self.registry, images.web(version, behaviour), "shop/web:stable")
-        print(f"   pushed version {version} as {self.reference}\n   its digest is {digest}")  # noqa: T201
+        note(f"pushed version {version} as {self.reference}")
+        note(f"its digest is {digest}")
         return digest
 
     def lines(self) -> list[dict[str, Any]]:
@@ -82,7 +88,7 @@ class Stage:
         for line in lines[self.shown :]:
             if line["event"].startswith(_SHOWN):
                 facts = {key: line[key] for key in ("timestamp", "level", "event", *_FACTS) if line.get(key)}
-                print("  ", json.dumps(facts))  # noqa: T201
+                note(json.dumps(facts))
         self.shown = len(lines)
 
     def answer(self) -> str:
@@ -120,9 +126,7 @@ def stage(run: Parts) -> Iterator[Stage]:
     hook = engine.reach(_PORT)
     registry = run.registry(notifications=[Notification(url=f"http://127.0.0.1:{hook}/hooks/distribution/{token}")])
     made = Stage(engine, registry, token)
-    print(
-        f"   engine {engine.docker('version', '--format', '{{.Server.Version}}').strip()}, registry {registry.address}"
-    )  # noqa: T201
+    note(f"engine {engine.docker('version', '--format', '{{.Server.Version}}').strip()}, registry {registry.address}")
 
     say("Building Sidecar from its Dockerfile (on a stand-in for the official Python image)")
     image = sidecar_image(engine)
@@ -151,7 +155,7 @@ def stage(run: Parts) -> Iterator[Stage]:
     made.until(lambda: any(line["event"] == "daemon.started" for line in made.lines()), "Sidecar has started")
     made.until(lambda: made.answer() == "1", "the container answers")
     made.show()
-    print(f"   the container answers: version {made.answer()}")  # noqa: T201
+    note(f"the container answers: version {made.answer()}")
     yield made
 
 
@@ -162,16 +166,16 @@ def play(made: Stage) -> None:
     good = made.push("2")
     made.until_told("rollout.succeeded", good)
     made.until(lambda: made.answer() == "2", "version 2 answers")
-    print(f"   the container answers: version {made.answer()}, {time.monotonic() - began:.1f} s after the push")  # noqa: T201
+    note(f"the container answers: version {made.answer()}, {time.monotonic() - began:.1f} s after the push")
 
     say("Pushing version 3, which is broken: its health check never succeeds")
     broken = made.push("3", Behaviour.UNHEALTHY)
     made.until_told("rollout.rolled_back", broken)
     made.until(lambda: made.answer() == "2", "version 2 answers again")
-    print(f"   the container answers: version {made.answer()}; version 3 is not tried again")  # noqa: T201
+    note(f"the container answers: version {made.answer()}; version 3 is not tried again")
 
     names = made.engine.docker("ps", "--all", "--format={{.Names}} ({{.Status}})")
-    print("   containers:", ", ".join(sorted(names.splitlines())))  # noqa: T201
+    note(f"containers: {', '.join(sorted(names.splitlines()))}")
 
 
 def main() -> int:
