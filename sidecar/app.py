@@ -129,10 +129,7 @@ async def _build(
 
     queue = WorkQueue(clock=clock, debounce_seconds=settings.debounce_seconds)
     credentials = _credentials(settings)
-    images = Images(engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune))
-    scope = Scope(default_enable=settings.default_enable, name=settings.scope)
-    containers = DockerDriver(engine, images, events=events, scope=scope)
-    image_tags = ImageDriver(engine, images, journal=journal, clock=clock)
+    containers, image_tags = _drivers(settings, engine, credentials, journal=journal, events=events)
     ports = Ports(
         registry=await stack.enter_async_context(_registry(settings, credentials, clock)),
         drivers={Kind.DOCKER: containers, Kind.IMAGE: image_tags},
@@ -169,6 +166,15 @@ async def _build(
         webhook_token=webhook_token,
         admin_token=admin_token,
     )
+
+
+def _drivers(
+    settings: Settings, engine: Engine, credentials: Credentials, *, journal: SqliteJournal, events: FactLog
+) -> tuple[DockerDriver, ImageDriver]:
+    images = Images(engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune))
+    scope = Scope(default_enable=settings.default_enable, name=settings.scope)
+    containers = DockerDriver(engine, images, events=events, scope=scope)
+    return containers, ImageDriver(engine, images, journal=journal, clock=SystemClock())
 
 
 def _registry(settings: Settings, credentials: Credentials, clock: Clock) -> OciRegistry:
