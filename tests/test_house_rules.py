@@ -15,6 +15,9 @@ ENGINE_SIDE = {"_engine", "docker", "image", "swarm", "kubernetes"}  # of sideca
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"}
 TEXT = {"", ".cfg", ".html", ".ini", ".js", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
+# Whichever test comes first parses every file.
+pytestmark = pytest.mark.timeout(20)
+
 # Put together here, so that this file does not hold what it forbids.
 UNFINISHED = re.compile(rf"\b({'TO'}DO|{'FIX'}ME|{'X'}XX)\b|{'pragma'}: no cover")
 FOREIGN_PARTS = (

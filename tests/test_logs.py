@@ -331,6 +331,7 @@ def _told() -> Iterator[tuple[str, str, set[str]]]:
                 yield place, str(name.value), {word.arg for word in call.keywords if word.arg} - {"exc_info"}
 
 
+@pytest.mark.timeout(20)  # it parses the whole package
 def test_the_code_keeps_to_the_table_of_events():
     """Every event that is told stands in the table with every key, as alerts are built on it."""
     strange = [
