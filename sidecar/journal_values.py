@@ -22,9 +22,12 @@ from sidecar.ports import Delivery
 DeliveryRow = tuple[str, str, float, str, str, str, str, str, str, bytes]
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def encode(values: object) -> str:
     """Write JSON: the same value, the same text, in ASCII (which lone surrogates out of a payload survive)."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(values)
 
 
 def write_rollout(rollout: Rollout) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -132,6 +133,17 @@ class FactLog:
             return {"unwritable": type(error).__name__}
 
 
+def _now() -> str:
+    """Write the time, RFC 3339 in UTC."""
+    seconds, microseconds = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{microseconds:06}Z"
+
+
+@lru_cache(maxsize=1)  # a busy second has thousands of lines
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 class _Line:
     """Turns what was logged into plain values in their order; nothing that is logged makes it fail."""
 
@@ -144,7 +156,7 @@ class _Line:
         exc_info = event_dict.pop("exc_info", None)
         plain = event_dict.pop(_PLAIN, None)
         line: dict[str, Any] = {
-            "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+            "timestamp": _now(),
             "level": _LEVELS.get(method, method),
             "event": "",
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,6 +47,7 @@ def read(model: type[AnyBody], body: bytes, *, expected: str) -> AnyBody:
     raise Malformed(msg[:_LONGEST_MESSAGE])
 
 
+@lru_cache(maxsize=512)  # the same few are pushed over and over
 def read_hint(text: str) -> Hint:
     """Read an image reference out of a body, as a hint: of a digest nothing is left.
 
