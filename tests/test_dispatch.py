@@ -143,9 +143,7 @@ async def test_a_delivery_is_done_once_all_it_concerns_have_been_looked_at() -> 
     assert office.finished == [("d0", {"docker:a": "keep: updated", "docker:b": "hold: rolled back"})]
 
 
-@pytest.mark.parametrize(
-    "pattern, is_kept", [("account/*", True), ("docker.io/account/app", True), ("other", False)]
-)
+@pytest.mark.parametrize("pattern, is_kept", [("account/*", True), ("docker.io/account/app", True), ("other", False)])
 async def test_an_image_that_nobody_uses_is_kept_pulled_where_that_is_set(pattern: str, is_kept: bool) -> None:
     """The hinted tag becomes an image target, and stays one."""
     office = Office(pull=[pattern])
