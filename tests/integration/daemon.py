@@ -119,10 +119,11 @@ class Daemon:
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Give the log so far, or the lines of one event."""
-        found = []
-        for line in self.log.read_text().splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                found.append(json.loads(line))
+        found = [
+            json.loads(line)
+            for line in self.log.read_text().splitlines()
+            if line.startswith("{") and line.endswith("}")
+        ]
         return [line for line in found if event in (None, line["event"])]
 
     def until(self, is_so: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
