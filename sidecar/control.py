@@ -80,6 +80,18 @@ class DaemonControl:
         self._accept(delivery)
         return delivery.id, [target.id for target in targets]
 
+    async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
+        """Forget what failed on the targets that are meant, so that it is tried again, and enqueue them.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
+        targets = await self._meant(text)
+        # The replicas of a service share what failed: the first of them counts it.
+        released = {each.id: await self._ports.journal.release(each.service, each.ref.name) for each in targets}
+        delivery_id, _ = await self.update(text)
+        return delivery_id, released
+
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         """Give what happened of late."""
         return await self._ports.journal.history(limit=limit, target_id=target_id)

@@ -271,6 +271,14 @@ class Control(Protocol):
         """
         ...
 
+    async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
+        """Forget the digests that failed on the targets that are meant, and enqueue these; give how many, by target.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
+        ...
+
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         """Give what happened of late."""
         ...

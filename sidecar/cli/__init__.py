@@ -96,6 +96,8 @@ def _run_remote(asked: argparse.Namespace, environ: Mapping[str, str], cwd: Path
             return remote.plan(daemon, asked.ref, as_json=asked.json)
         case "update":
             return remote.update(daemon, asked.what, wait=asked.wait, as_json=asked.json)
+        case "release":
+            return remote.release(daemon, asked.what, as_json=asked.json)
         case _:
             return remote.history(daemon, limit=asked.limit, target=asked.target, as_json=asked.json)
 
@@ -148,6 +150,10 @@ def _add_remote(commands: _Commands, remote: argparse.ArgumentParser) -> None:
     command = commands.add_parser("update", parents=[remote], help="look at targets now, and update those that are due")
     command.add_argument("what", metavar="REF|TARGET", help="an image reference or a target")
     command.add_argument("--wait", action="store_true", help="wait for what becomes of it, and end with that")
+    command = commands.add_parser(
+        "release", parents=[remote], help="let a digest that failed on a target be tried again"
+    )
+    command.add_argument("what", metavar="REF|TARGET", help="an image reference or a target")
     command = commands.add_parser("history", parents=[remote], help="list deliveries and rollouts, newest first")
     command.add_argument("--limit", type=_rows, default=50, metavar="N", help="at most so many, 1 to 1000 (50)")
     command.add_argument("--target", metavar="TARGET", help="only of this target")

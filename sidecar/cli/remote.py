@@ -1,4 +1,4 @@
-"""The commands that ask the daemon: targets, plan, update, history."""
+"""The commands that ask the daemon: targets, plan, update, release, history."""
 
 from __future__ import annotations
 
@@ -115,6 +115,18 @@ def update(asked: Daemon, what: str, *, wait: bool, as_json: bool) -> int:
     for target_id, outcome in sorted(followed.outcomes.items()):
         shown.end(target_id, outcome)
     return 0 if followed.is_well else 1
+
+
+def release(asked: Daemon, what: str, *, as_json: bool) -> int:
+    """Let digests that failed on targets be tried again."""
+    body = asked.post("/releases", {"what": what})
+    if as_json:
+        say_json(body)
+        return 0
+    for target_id, count in body["released"].items():
+        say(f"{target_id}: {count} digests may be tried again")
+    say(f"enqueued; follow it by {body['delivery']}")
+    return 0
 
 
 def _follow(followed: Followed, events: Iterable[Any], shown: Display) -> str:

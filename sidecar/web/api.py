@@ -18,7 +18,7 @@ from sidecar.ports import Control
 from sidecar.web.auth import Guard, Handler
 from sidecar.web.events import EventStream, send_events
 from sidecar.web.problem import problem
-from sidecar.web.views import HistoryView, PlanView, TargetsView, UpdateRequest, UpdateView
+from sidecar.web.views import HistoryView, PlanView, ReleaseView, TargetsView, UpdateRequest, UpdateView
 
 PREFIX = "/api/v1"
 # A body says one reference; a query of the history this many rows.
@@ -36,6 +36,7 @@ def api_routes(control: Control, stream: EventStream, guard: Guard) -> list[web.
         (hdrs.METH_GET, "/targets", api.targets),
         (hdrs.METH_GET, "/plan", api.plan),
         (hdrs.METH_POST, "/updates", api.update),
+        (hdrs.METH_POST, "/releases", api.release),
         (hdrs.METH_GET, "/history", api.history),
         (hdrs.METH_GET, "/events", api.events),
     )
@@ -63,14 +64,20 @@ class _Api:
         return _json(PlanView.of(await self._control.plan(request.query.get("ref") or None)))
 
     async def update(self, request: web.Request) -> web.Response:
-        if (body := await _read(request)) is None:
-            return problem(413, f"at most {LARGEST_BODY_BYTES} bytes are accepted")
-        try:
-            asked = UpdateRequest.model_validate_json(body)
-        except ValidationError as error:
-            return problem(422, _expected(error))
-        delivery_id, target_ids = await self._control.update(asked.what)
-        return _json(UpdateView(delivery=delivery_id, targets=target_ids), status=202)
+        match await _read_what(request):
+            case str() as what:
+                delivery_id, target_ids = await self._control.update(what)
+                return _json(UpdateView(delivery=delivery_id, targets=target_ids), status=202)
+            case response:
+                return response
+
+    async def release(self, request: web.Request) -> web.Response:
+        match await _read_what(request):
+            case str() as what:
+                delivery_id, released = await self._control.release(what)
+                return _json(ReleaseView(delivery=delivery_id, released=released), status=202)
+            case response:
+                return response
 
     async def history(self, request: web.Request) -> web.Response:
         text = request.query.get("limit", str(_USUAL_ROWS))
@@ -81,6 +88,16 @@ class _Api:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         return await send_events(request, self._stream)
+
+
+async def _read_what(request: web.Request) -> str | web.Response:
+    """Read which targets are meant; or make the answer that says what is wrong with the body."""
+    if (body := await _read(request)) is None:
+        return problem(413, f"at most {LARGEST_BODY_BYTES} bytes are accepted")
+    try:
+        return UpdateRequest.model_validate_json(body).what
+    except ValidationError as error:
+        return problem(422, _expected(error))
 
 
 async def _read(request: web.Request) -> bytes | None:

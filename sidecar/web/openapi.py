@@ -18,7 +18,7 @@ from sidecar.sources.dockerhub import Push
 from sidecar.sources.generic import Images
 from sidecar.web.api import MOST_ROWS, PREFIX
 from sidecar.web.pages import html_page
-from sidecar.web.views import HistoryView, PlanView, TargetsView, UpdateRequest, UpdateView
+from sidecar.web.views import HistoryView, PlanView, ReleaseView, TargetsView, UpdateRequest, UpdateView
 
 Json = dict[str, Any]
 
@@ -69,6 +69,7 @@ def openapi(title: str, *, version: str, root_path: str = "") -> Json:
         PlanView,
         UpdateRequest,
         UpdateView,
+        ReleaseView,
         HistoryView,
         Push,
         Envelope,
@@ -110,6 +111,14 @@ def _operations() -> Iterator[_Operation]:
         summary="Look at targets now, and update those that are due",
         status=202,
         answer=_ref("UpdateView"),
+        sent=_ref("UpdateRequest"),
+    )
+    yield api(
+        method="post",
+        path=PREFIX + "/releases",
+        summary="Forget which digests failed on targets, and look at them now",
+        status=202,
+        answer=_ref("ReleaseView"),
         sent=_ref("UpdateRequest"),
     )
     rows = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Self
 
@@ -100,6 +100,15 @@ class UpdateView(_View):
     delivery: str
     """The id by which the log and the events can be followed."""
     targets: Sequence[str]
+
+
+class ReleaseView(_View):
+    """What was forgotten and enqueued."""
+
+    delivery: str
+    """The id by which the log and the events can be followed."""
+    released: Mapping[str, int]
+    """How many digests had failed, by target."""
 
 
 class RolloutView(_View):

@@ -104,7 +104,7 @@ def test_history_shows_when_a_phase_was_entered(daemon: ServedDaemon, run: Run, 
     assert "dockerhub" in delivery
 
 
-@pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"]])
+@pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"], ["release", "web"]])
 def test_json_is_what_the_api_says(daemon: ServedDaemon, run: Run, capsys: Output, command: list[str]):
     """With --json a program gets the API's own body; that of the history has the received bodies."""
     assert run(*command, "--json") == 0
@@ -126,6 +126,16 @@ def test_an_update_is_enqueued(daemon: ServedDaemon, run: Run, capsys: Output):
     """Without --wait it ends once the daemon has it."""
     assert run("update", "web") == 0
     assert capsys.readouterr().out == "enqueued docker:web; follow it by delivery-2\n"
+
+
+def test_a_release_says_what_may_be_tried_again(daemon: ServedDaemon, run: Run, capsys: Output):
+    """The message that a failed digest is held with names this command."""
+    assert run("release", "docker:web") == 0
+    assert daemon.asked == [("release", "docker:web")]
+    assert capsys.readouterr().out.splitlines() == [
+        "docker:web: 2 digests may be tried again",
+        "enqueued; follow it by delivery-3",
+    ]
 
 
 @pytest.mark.parametrize("wait", [[], ["--wait"]])

@@ -75,6 +75,10 @@ class FakeControl:
             raise Refused(msg)
         return "delivery-2", [TARGET.id]
 
+    async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
+        self._note("release", text)
+        return "delivery-3", {TARGET.id: 2}
+
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         self._note("history", limit, target_id)
         transitions = [Transition(rollout=ROLLOUT, recorded_at=seconds) for seconds in self.recorded_at]

@@ -22,7 +22,14 @@ from tests.web.fake_control import DELIVERY, NEW, OLD, FakeControl
 
 ADMIN = {"Authorization": "Bearer the-admin-token-of-this-test"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-ROUTES = [("GET", "/targets"), ("GET", "/plan"), ("POST", "/updates"), ("GET", "/history"), ("GET", "/events")]
+ROUTES = [
+    ("GET", "/targets"),
+    ("GET", "/plan"),
+    ("POST", "/updates"),
+    ("POST", "/releases"),
+    ("GET", "/history"),
+    ("GET", "/events"),
+]
 Client = TestClient[web.Request, web.Application]
 
 
@@ -126,10 +133,19 @@ async def test_an_update_of_nothing_is_404(client: Client):
         assert (await response.json())["detail"] == "nothing is meant by 'nothing'"
 
 
+async def test_a_release_is_accepted_and_counted(client: Client, control: FakeControl):
+    """A release says how many digests may be tried again, and the id to follow it by."""
+    async with client.post("/api/v1/releases", headers=ADMIN, json={"what": "web"}) as response:
+        assert response.status == 202
+        assert await response.json() == {"delivery": "delivery-3", "released": {"docker:web": 2}}
+    assert control.asked == [("release", "web")]
+
+
+@pytest.mark.parametrize("path", ["/updates", "/releases"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"what": ""}', b'{"what": 1}', b'{"what": "x", "force": true}'])
-async def test_an_unreadable_update_is_422(client: Client, control: FakeControl, body: bytes):
+async def test_an_unreadable_body_is_422(client: Client, control: FakeControl, body: bytes, path: str):
     """A body that is none is told what was expected, and the daemon is not asked."""
-    async with client.post("/api/v1/updates", headers=ADMIN, data=body) as response:
+    async with client.post("/api/v1" + path, headers=ADMIN, data=body) as response:
         assert response.status == 422
         assert '{"what": ' in (await response.json())["detail"]
     assert not control.asked

@@ -1,0 +1,138 @@
+"""What a person can ask of the daemon: to look, to plan, to enqueue, to release; no second way to a rollout."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from sidecar.control import DaemonControl
+from sidecar.core.hint import Hint
+from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Phase
+from sidecar.core.target import Image, Kind, Observed, State, Target
+from sidecar.errors import Refused
+from sidecar.executor import Executor
+from sidecar.ports import Delivery, Ports, Unmanaged
+from sidecar.reconciler import Reconciler
+from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
+from tests.memory_journal import MemoryJournal
+from tests.web.fake_control import NEW, OLD, REF, ROLLOUT, TARGET
+
+OTHER = replace(TARGET, id="docker:db", ref=ImageRef.parse("postgres:16"), service="shop/db")
+REFUSED = replace(TARGET, id="docker:odd", ref=ImageRef.parse("odd:1"), service="odd", refusal="label sidecar.x")
+UNMANAGED = Unmanaged(name="cache", image="redis", reason="no label")
+
+
+class Containers:
+    """A driver of which only the looks are asked."""
+
+    def __init__(self, *targets: Target) -> None:
+        self.targets = targets
+
+    async def list(self) -> Sequence[Target]:
+        return self.targets
+
+    async def observe(self, target: Target, rollout: object) -> Observed:
+        assert rollout is None
+        return Observed(now=1.0, state=State.RUNNING, instance="c1", image=Image(id="i1", digests=frozenset({OLD})))
+
+
+class Desk:
+    """A control with what it works with."""
+
+    def __init__(self) -> None:
+        clock = FakeClock()
+        self.journal = MemoryJournal(clock=clock)
+        self.registry = FakeRegistry()
+        self.accepted: list[Delivery] = []
+        self.unwell: str | None = None
+        ports = Ports(
+            registry=self.registry,
+            drivers={Kind.DOCKER: Containers(TARGET, OTHER, REFUSED)},  # type: ignore[dict-item]
+            journal=self.journal,
+            hints=FakeHints(clock),
+            clock=clock,
+            events=RecordedEvents(),
+        )
+        executor = Executor(ports, turns=asyncio.Semaphore(1), stopping=asyncio.Event())
+        self.reconciler = Reconciler(ports, executor)
+        self.control = DaemonControl(
+            ports,
+            self.reconciler,
+            accept=self.accepted.append,
+            unmanaged=self.unmanaged,
+            probes={"engine": self.probe},
+        )
+
+    async def unmanaged(self) -> Sequence[Unmanaged]:
+        return [UNMANAGED]
+
+    async def probe(self) -> str | None:
+        return self.unwell
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return Desk()
+
+
+async def test_targets_show_what_was_judged_last(desk: Desk):
+    """A target not looked at says so, a refused one why, and an open rollout its phase."""
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason=""))
+    looked, unmanaged = await desk.control.targets()
+    shown = {each.target.id: (each.verdict, each.phase) for each in looked}
+    assert shown == {"docker:db": ("keep", ""), "docker:odd": ("hold", ""), "docker:web": ("rollout", "updating")}
+    assert [each.reason for each in looked][:2] == ["not looked at yet", "label sidecar.x"]
+    assert unmanaged == [UNMANAGED]
+
+
+async def test_a_plan_judges_and_does_nothing(desk: Desk):
+    """A plan says what is available, and what cannot be resolved is held with the reason."""
+    desk.registry.tags[str(REF)] = NEW
+    (web,) = await desk.control.plan("me/app:1")
+    assert (web.verdict, web.running, web.available) == ("rollout", OLD, NEW)
+    desk.registry.is_down = True
+    db, odd, web = await desk.control.plan(None)
+    assert {each.verdict for each in (db, odd, web)} == {"hold"}
+    assert "connection refused" in web.reason
+    assert not await desk.journal.open_rollouts()
+
+
+@pytest.mark.parametrize("text", ["docker:web", "web", "me/app:1", "me/app", "docker.io/me/app:1"])
+async def test_an_update_is_a_delivery(desk: Desk, text: str):
+    """What a person asks for is kept on disk like what a registry sends, and handed over."""
+    delivery_id, targets = await desk.control.update(text)
+    assert targets == ["docker:web"]
+    assert [(each.id, each.hints, each.fate) for each in desk.accepted] == [(delivery_id, (Hint(REF),), "accepted")]
+    assert await desk.journal.unfinished_deliveries() == desk.accepted
+
+
+@pytest.mark.parametrize("text", ["nobody", "me/app:2", "not a reference", ""])
+async def test_what_means_nothing_is_refused(desk: Desk, text: str):
+    """Nothing is kept for a text that means nothing, and the message says what there is."""
+    for ask in (desk.control.update, desk.control.plan, desk.control.release):
+        with pytest.raises(Refused, match=r"nothing is meant|is no target"):
+            await ask(text)
+    assert not desk.accepted
+
+
+async def test_a_release_forgets_and_looks_again(desk: Desk):
+    """A digest that failed may be tried again, at once; other services keep theirs."""
+    failed = replace(ROLLOUT, phase=Phase.UPDATING, reason="").enter(Phase.ROLLING_BACK, "became unhealthy")
+    await desk.journal.record(failed)
+    other = replace(failed, id="rollout-2", target_id=OTHER.id, service=OTHER.service, repository=OTHER.ref.name)
+    await desk.journal.record(other)
+    delivery_id, released = await desk.control.release("web")
+    assert released == {"docker:web": 1}
+    assert not await desk.journal.rejected(TARGET.service, REF.name)
+    assert await desk.journal.rejected(OTHER.service, OTHER.ref.name)
+    assert [each.id for each in desk.accepted] == [delivery_id]
+
+
+async def test_it_is_ready_when_every_part_is(desk: Desk):
+    """A part that is not well is named."""
+    assert await desk.control.ready() == {}
+    desk.unwell = "does not answer"
+    assert await desk.control.ready() == {"engine": "does not answer"}
+    assert not (await desk.control.history(limit=5)).deliveries
