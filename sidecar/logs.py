@@ -80,13 +80,13 @@ class Redaction:
                 return value if math.isfinite(value) else str(value)
             case BaseException():
                 return self.text(f"{type(value).__name__}: {value}")
+            case list() | tuple() | set() | frozenset() if depth < _DEEPEST:
+                return [self.plain(item, depth + 1) for item in list(value)[:_MOST_ITEMS]]
             case Mapping() if depth < _DEEPEST:
                 return {
                     self.text(str(key)): MASK if _is_secret_key(str(key)) else self.plain(item, depth + 1)
                     for key, item in list(value.items())[:_MOST_ITEMS]
                 }
-            case list() | tuple() | set() | frozenset() if depth < _DEEPEST:
-                return [self.plain(item, depth + 1) for item in list(value)[:_MOST_ITEMS]]
             case bytes():
                 return self.text(value[: 2 * LONGEST_TEXT].decode(errors="replace"))
             case _:
