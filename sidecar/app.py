@@ -108,7 +108,7 @@ async def run(settings: Settings) -> int:
             )
             await _work(daemon)
     except Unreachable as error:
-        events.publish("daemon.stopped", reason=str(error), duration_seconds=round(time.monotonic() - started, 3))
+        events.publish("daemon.failed", reason=str(error))
         return UNREACHABLE
     events.publish("daemon.stopped", duration_seconds=round(time.monotonic() - started, 3))
     return DONE
@@ -156,9 +156,7 @@ async def _build(
         queue=queue,
         reconciler=reconciler,
         dispatcher=dispatcher,
-        control=DaemonControl(
-            ports, reconciler, accept=dispatcher.accept, unmanaged=containers.unmanaged, probes=probes
-        ),
+        control=DaemonControl(ports, reconciler, unmanaged=containers.unmanaged, probes=probes),
         stream=stream,
         triggers=Triggers(ports, engine=engine, queue=queue, dispatcher=dispatcher, known=reconciler.last),
         confirmer=confirmer,

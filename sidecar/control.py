@@ -16,6 +16,7 @@ from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
 from sidecar.reconciler import Judged, Reconciler
 
 _PATIENCE_SECONDS = 4.0
+_LONGEST_REASON = 300
 
 Probe = Callable[[], Awaitable[str | None]]
 
@@ -24,7 +25,6 @@ class DaemonControl:
     """The daemon, for people.
 
     Args:
-        accept: takes a delivery that is on disk.
         unmanaged: gives what is left alone.
         probes: part to a question that answers what is not well with it, or None.
     """
@@ -34,13 +34,11 @@ class DaemonControl:
         ports: Ports,
         reconciler: Reconciler,
         *,
-        accept: Callable[[Delivery], None],
         unmanaged: Callable[[], Awaitable[Sequence[Unmanaged]]],
         probes: Mapping[str, Probe],
     ) -> None:
         self._ports = ports
         self._reconciler = reconciler
-        self._accept = accept
         self._unmanaged = unmanaged
         self._probes = probes
 
@@ -69,15 +67,20 @@ class DaemonControl:
             Refused: nothing is meant by the text.
         """
         targets = await self._meant(text)
+        now = self._ports.clock.now()
         delivery = Delivery(
             id=new_id(),
             source="cli",
-            received_at=self._ports.clock.now(),
+            received_at=now,
             fate="accepted",
+            reason=f"update {text}"[:_LONGEST_REASON],
             hints=tuple(dict.fromkeys(Hint.of(target.ref) for target in targets)),
         )
         await self._ports.journal.accept(delivery)
-        self._accept(delivery)
+        # Exactly what is meant is enqueued, so nothing is left to be matched; a start looks at everything anyway.
+        await self._ports.journal.finish_deliveries([delivery.id])
+        for target in targets:
+            self._ports.hints.add(target.id, Cause("cli", now, (delivery.id,)))
         return delivery.id, [target.id for target in targets]
 
     async def release(self, text: str) -> tuple[str, Mapping[str, int]]:

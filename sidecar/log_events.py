@@ -37,6 +37,7 @@ _ROLLOUT = (*_PASS, "rollout_id", "from_digest", "phase", "duration_seconds")
 EVENTS: Mapping[str, Event] = {
     "daemon.started": _event("info", "It serves.", "version", "env", "host", "port", "admin_port", "state_dir", "pid"),
     "daemon.stopping": _event("info", "It was told to stop.", "signal", "grace_seconds"),
+    "daemon.failed": _event("error", "It cannot start; its exit status is 3.", "reason"),
     "daemon.stopped": _event("info", "It is done.", "duration_seconds", "reason"),
     "delivery.accepted": _event("info", "A request was believed and kept.", *_DELIVERY),
     "delivery.ignored": _event("info", "A request was believed and nothing follows from it.", *_DELIVERY),

@@ -13,7 +13,7 @@ from sidecar.core.rollout import Phase
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused
 from sidecar.executor import Executor
-from sidecar.ports import Delivery, Ports, Unmanaged
+from sidecar.ports import Ports, Unmanaged
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal
@@ -45,13 +45,13 @@ class Desk:
         clock = FakeClock()
         self.journal = MemoryJournal(clock=clock)
         self.registry = FakeRegistry()
-        self.accepted: list[Delivery] = []
+        self.hints = FakeHints(clock)
         self.unwell: str | None = None
         ports = Ports(
             registry=self.registry,
             drivers={Kind.DOCKER: Containers(TARGET, OTHER, REFUSED)},  # type: ignore[dict-item]
             journal=self.journal,
-            hints=FakeHints(clock),
+            hints=self.hints,
             clock=clock,
             events=RecordedEvents(),
         )
@@ -60,7 +60,6 @@ class Desk:
         self.control = DaemonControl(
             ports,
             self.reconciler,
-            accept=self.accepted.append,
             unmanaged=self.unmanaged,
             probes={"engine": self.probe},
         )
@@ -101,11 +100,15 @@ async def test_a_plan_judges_and_does_nothing(desk: Desk):
 
 @pytest.mark.parametrize("text", ["docker:web", "web", "me/app:1", "me/app", "docker.io/me/app:1"])
 async def test_an_update_is_a_delivery(desk: Desk, text: str):
-    """What a person asks for is kept on disk like what a registry sends, and handed over."""
+    """What a person asks for is kept on disk like what a registry sends, and exactly what is meant is enqueued."""
     delivery_id, targets = await desk.control.update(text)
     assert targets == ["docker:web"]
-    assert [(each.id, each.hints, each.fate) for each in desk.accepted] == [(delivery_id, (Hint(REF),), "accepted")]
-    assert await desk.journal.unfinished_deliveries() == desk.accepted
+    assert [(name, cause.kind, cause.delivery_ids) for name, cause in desk.hints.asked] == [
+        ("docker:web", "cli", (delivery_id,))
+    ]
+    (kept,) = (await desk.control.history(limit=5)).deliveries
+    assert (kept.id, kept.hints, kept.fate, kept.reason) == (delivery_id, (Hint(REF),), "accepted", f"update {text}")
+    assert not await desk.journal.unfinished_deliveries()
 
 
 @pytest.mark.parametrize("text", ["nobody", "me/app:2", "not a reference", ""])
@@ -114,7 +117,7 @@ async def test_what_means_nothing_is_refused(desk: Desk, text: str):
     for ask in (desk.control.update, desk.control.plan, desk.control.release):
         with pytest.raises(Refused, match=r"nothing is meant|is no target"):
             await ask(text)
-    assert not desk.accepted
+    assert not desk.hints.asked
 
 
 async def test_a_release_forgets_and_looks_again(desk: Desk):
@@ -127,7 +130,7 @@ async def test_a_release_forgets_and_looks_again(desk: Desk):
     assert released == {"docker:web": 1}
     assert not await desk.journal.rejected(TARGET.service, REF.name)
     assert await desk.journal.rejected(OTHER.service, OTHER.ref.name)
-    assert [each.id for each in desk.accepted] == [delivery_id]
+    assert [cause.delivery_ids for _, cause in desk.hints.asked] == [(delivery_id,)]
 
 
 async def test_it_is_ready_when_every_part_is(desk: Desk):

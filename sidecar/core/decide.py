@@ -18,6 +18,8 @@ from sidecar.core.target import Health, Observed, State, Target
 MOST_RESTARTS = 3
 # How long to wait before looking again while a gate is open; the engine's health checks are seconds apart.
 LOOK_SECONDS = 1.0
+# How long a person's tool is given to be done: Compose stops, removes, creates, renames and starts, each by itself.
+QUIET_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,12 @@ class Cause:
     delivery_ids: tuple[str, ...] = ()
 
     def merged(self, later: Cause) -> Cause:
-        """Take another one along; a webhook is what people look for, so it names the whole."""
-        kind = later.kind if later.delivery_ids and not self.delivery_ids else self.kind
+        """Take another one along; deliveries are what people look for, so the first that has some names the whole."""
+        if later.delivery_ids and not self.delivery_ids:
+            return later
         ids = dict.fromkeys(self.delivery_ids + later.delivery_ids)
-        return Cause(kind, min(self.at, later.at), tuple(ids))
+        at = min(self.at, later.at) if later.delivery_ids or not self.delivery_ids else self.at
+        return Cause(self.kind, at, tuple(ids))
 
 
 def judge(
@@ -171,7 +175,7 @@ def supersede(
     The old rollout ends superseded, which rejects nothing; the new one returns to the same container if it must.
     Once a rollout finishes or rolls back it is carried to its end first.
     """
-    if rollout.phase is not Phase.UPDATING or resolved.digest in rejected:
+    if rollout.phase is not Phase.UPDATING or rollout.changed_at is not None or resolved.digest in rejected:
         return None
     if rollout.to.digest is None or rollout.to.digest in resolved.identities:
         return None
@@ -192,8 +196,9 @@ def supersede(
 def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     """Say what moves an open rollout forward: an engine call, a while, or a new value of it to be recorded."""
     if is_changed_by_others(rollout, observed.instance):
-        # What a person made of it stays; only what is ours is cleared away first.
-        return rollout.enter(Phase.ABANDONED, "changed by somebody else meanwhile") if observed.at_rest else Step()
+        return _leave(rollout, observed)
+    if rollout.changed_at is not None:
+        return replace(rollout, changed_at=None)  # what bears the name is one of ours again
     match rollout.phase:
         case Phase.UPDATING:
             return _update(rollout, observed)
@@ -206,13 +211,23 @@ def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     """Say whether what bears the target's name is neither of the two ends of its rollout."""
     if instance is None:
-        # Gone before it ever ran: an engine call of ours fell in between. Gone afterwards: a person removed it.
-        return rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
+        # Gone before it was ever started: an engine call of ours fell in between. Afterwards: a person removed it.
+        was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None
+        return was_in_place or rollout.phase is Phase.FINISHING
     return instance not in (rollout.from_.instance, rollout.to.instance, rollout.superseded)
 
 
+def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    """End a rollout whose target somebody else has changed; what they made of it stays."""
+    if rollout.changed_at is None:
+        return replace(rollout, changed_at=observed.now)
+    if (rest := rollout.changed_at + QUIET_SECONDS - observed.now) > 0:
+        return Wait(min(LOOK_SECONDS, rest))
+    return rollout.enter(Phase.ABANDONED, "changed by somebody else meanwhile") if observed.at_rest else Step()
+
+
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
-    if observed.instance is None or observed.instance != rollout.to.instance:
+    if observed.instance is None or observed.instance != rollout.to.instance or observed.is_doubled:
         return Step()
     if rollout.run_state in (State.EXITED, State.CREATED):
         return rollout.enter(Phase.FINISHING)
@@ -266,10 +281,7 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     """Watch the goal's container, which is in its place, until it has been healthy long enough or failed."""
     detail = f" ({observed.detail})" if observed.detail else ""
     if observed.state in (State.CREATED, State.EXITED):
-        if rollout.goal_starts < MOST_RESTARTS:
-            return Step(is_start=True)
-        word = "did not start" if observed.state is State.CREATED else "exited"
-        return _Broken(f"{word}, {rollout.goal_starts} times{detail}")
+        return _start(rollout, observed, detail)
     if observed.restarts >= MOST_RESTARTS:
         return _Broken(f"was restarted {observed.restarts} times by its restart policy{detail}")
     if observed.health is Health.UNHEALTHY:
@@ -278,6 +290,17 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
         # Once, and on record: the deadline counts from here whatever restarts follow, ours included.
         return replace(rollout, goal_started_at=observed.started_at or observed.now)
     return _watch(rollout, observed, detail)
+
+
+def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Broken:
+    """Start the goal's container, a few times; one that ended after a start may have been stopped to be removed."""
+    ended_at = observed.finished_at if observed.state is State.EXITED and rollout.goal_starts else None
+    if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
+        return Wait(min(LOOK_SECONDS, rest))
+    if rollout.goal_starts < MOST_RESTARTS:
+        return Step(is_start=True)
+    word = "did not start" if observed.state is State.CREATED else "exited"
+    return _Broken(f"{word}, {rollout.goal_starts} times{detail}")
 
 
 def _watch(rollout: Rollout, observed: Observed, detail: str) -> Wait | _Settled | _Broken:

@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.core.decide import (
     MOST_RESTARTS,
+    QUIET_SECONDS,
     Cause,
     Hold,
     Keep,
@@ -117,12 +118,18 @@ def test_an_image_that_is_not_there_yet_is_rolled_out_from_nothing() -> None:
     assert begun.from_ == Revision()
 
 
-def test_a_cause_takes_others_along() -> None:
-    """The earliest time, every delivery once, and a webhook names the whole."""
-    first = Cause("resync", 5.0)
-    merged = first.merged(Cause("webhook", 9.0, ("a", "b"))).merged(Cause("webhook", 3.0, ("b", "c")))
-    assert merged == Cause("webhook", 3.0, ("a", "b", "c"))
-    assert Cause("start-up", 1.0).merged(Cause("engine", 2.0)) == Cause("start-up", 1.0)
+@pytest.mark.parametrize(
+    "first, later, merged",
+    [
+        (Cause("start-up", 1.0), Cause("engine", 2.0), Cause("start-up", 1.0)),
+        (Cause("resync", 5.0), Cause("webhook", 9.0, ("a",)), Cause("webhook", 9.0, ("a",))),
+        (Cause("webhook", 9.0, ("a",)), Cause("resync", 5.0), Cause("webhook", 9.0, ("a",))),
+        (Cause("webhook", 9.0, ("a", "b")), Cause("cli", 3.0, ("b", "c")), Cause("webhook", 3.0, ("a", "b", "c"))),
+    ],
+)
+def test_a_cause_takes_others_along(first: Cause, later: Cause, merged: Cause) -> None:
+    """Deliveries name the whole and say since when it is wanted; the earliest of them counts, each of them once."""
+    assert first.merged(later) == merged
 
 
 # --- supersede ------------------------------------------------------------------------------------------------------
@@ -180,6 +187,7 @@ AT_GOAL = observed(
     at_rest=False,
 )
 BACK = rollout(phase=Phase.ROLLING_BACK, reason="became unhealthy", goal_started_at=NOW - 20)
+GONE = observed(instance=None, state=State.MISSING, image=None)
 RESTORED = observed(started_at=NOW - 20, healthy_since=NOW - 5)
 
 
@@ -315,12 +323,37 @@ def test_both_broken_is_a_failure_with_both_reasons() -> None:
 def test_what_a_person_made_of_it_is_left_alone(now: Rollout) -> None:
     """A stranger under the name ends the rollout, after what is ours is cleared away."""
     stranger = observed(instance="stranger")
+    now = replace(now, changed_at=NOW - QUIET_SECONDS)
     assert next_step(now, replace(stranger, at_rest=False)) == Step()
     assert next_phase(now, stranger)[0] is Phase.ABANDONED
 
 
-@pytest.mark.parametrize("now", [GATED, rollout(phase=Phase.FINISHING), BACK])
+@pytest.mark.parametrize("now", [GATED, rollout(goal_starts=1), rollout(phase=Phase.FINISHING), BACK])
 def test_what_a_person_removed_stays_removed(now: Rollout) -> None:
-    """Gone after it ran: somebody took it away."""
-    gone = observed(instance=None, state=State.MISSING, image=None)
-    assert next_phase(now, gone)[0] is Phase.ABANDONED
+    """Gone after it was in its place: somebody took it away."""
+    assert next_phase(replace(now, changed_at=NOW - QUIET_SECONDS), GONE)[0] is Phase.ABANDONED
+
+
+def test_a_person_is_given_time_to_be_done() -> None:
+    """Their tool removes and creates one after the other: what it is in the middle of is not touched."""
+    noticed = next_step(GATED, GONE)
+    assert noticed == replace(GATED, changed_at=NOW)
+    assert next_step(noticed, replace(GONE, now=NOW + 1)) == Wait(1.0)
+    assert next_step(noticed, replace(GONE, now=NOW + 4.75)) == Wait(0.25)
+    assert next_phase(noticed, replace(GONE, now=NOW + 5))[0] is Phase.ABANDONED
+    assert next_step(noticed, AT_GOAL) == GATED
+    assert superseding(noticed, NEWER) is None
+
+
+def test_what_ended_after_a_start_is_not_started_again_at_once() -> None:
+    """A person may have stopped it to remove it; what we stopped ourselves is started at once."""
+    ended = replace(AT_GOAL, state=State.EXITED, finished_at=NOW - 1)
+    assert next_step(replace(GATED, goal_starts=1), ended) == Wait(1.0)
+    assert next_step(replace(GATED, goal_starts=MOST_RESTARTS), ended) == Wait(1.0)
+    assert next_step(replace(GATED, goal_starts=1), replace(ended, now=NOW + 4)) == Step(is_start=True)
+    assert next_step(BACK, replace(RESTORED, state=State.EXITED, finished_at=NOW - 1)) == Step(is_start=True)
+
+
+def test_one_put_aside_that_somebody_started_is_stopped_again() -> None:
+    """Both may write to one volume."""
+    assert next_step(GATED, replace(AT_GOAL, is_doubled=True)) == Step()
