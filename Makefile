@@ -19,6 +19,8 @@ PACKAGES = $(TESTBED) packages
 TIDY     = $(TESTBED) sweep
 DEMO     = $(PY) -m tests.e2e.demo
 BENCH    = $(PY) -m bench
+BENCH_VENV  := .cache/bench
+BENCH_STAMP := $(BENCH_VENV)/.stamp
 IMAGE   ?= sidecar:dev
 
 # What exists of it; a folder that a later change brings is picked up by itself.
@@ -83,8 +85,16 @@ test: ## everything: what a change must pass
 demo: packages ## a registry, an engine and Sidecar, and a push to watch
 	$(DEMO)
 
-bench: packages ## measure
-	$(BENCH)
+# What is compared with runs in an environment of its own: nothing of it is needed by Sidecar.
+$(BENCH_STAMP): requirements/bench.txt | $(STAMP)
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: packages $(BENCH_STAMP) ## measure: requests a second beside other designs, start, memory (installs wrk)
+	@command -v wrk >/dev/null || { \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends wrk; }
+	$(BENCH) $(ARGS)
 
 image: ## build the container image; IMAGE=name:tag
 	docker build --tag $(IMAGE) .
@@ -108,4 +118,5 @@ lock: | $(STAMP) ## make requirements/*.txt anew from pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
 	$(LOCK) pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
-	@for file in run dev build; do sed -i '1i # Made by `make lock` from pyproject.toml; do not edit.' requirements/$$file.txt; done
+	$(LOCK) --group bench --output-file requirements/bench.txt
+	@for file in run dev build bench; do sed -i '1i # Made by `make lock` from pyproject.toml; do not edit.' requirements/$$file.txt; done

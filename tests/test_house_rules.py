@@ -154,7 +154,7 @@ def test_nothing_of_the_machine_is_committed():
     assert not lines_that_match(FOREIGN)
 
 
-@pytest.mark.parametrize("name", ["run", "dev"])
+@pytest.mark.parametrize("name", ["run", "dev", "build", "bench"])
 def test_requirements_name_no_place(name: str):
     """The requirement files hold versions and hashes; where the files come from is the installer's business."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
