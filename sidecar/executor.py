@@ -178,7 +178,7 @@ class Executor:
             run.has_turn = False
 
     def _publish(self, event: str, rollout: Rollout, **more: object) -> None:
-        self._events.publish(event, **facts_of(rollout), **more)
+        self._events.publish(event, **(facts_of(rollout) | more))
 
 
 def facts_of(rollout: Rollout) -> dict[str, object]:

@@ -94,11 +94,13 @@ class Triggers:
                     self._queue.add(target.id, Cause(kind, now))
                 projects |= {target.project} if target.project else set()
 
-    async def _eventually(self, act: Callable[[], Awaitable[None]]) -> None:
+    async def _eventually(self, act: Callable[[], Awaitable[object]]) -> None:
         """Do something that engine or journal may refuse for now."""
         while True:
             try:
-                return await act()
+                await act()
             except Transient as error:
                 self._ports.events.publish("engine.failed", reason=str(error))
                 await self._ports.clock.sleep(_RECONNECT_SECONDS)
+            else:
+                return

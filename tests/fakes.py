@@ -209,8 +209,9 @@ class FakeEngine:
 
     # --- the engine's API, as `Engine` has it
 
-    async def ping(self) -> None:
+    async def ping(self) -> float:
         self._called("ping")
+        return self.clock.time
 
     async def info(self) -> Json:
         return {"Name": "host", "DefaultRuntime": "runc"}
@@ -232,6 +233,7 @@ class FakeEngine:
             found.append(
                 {
                     "Id": each["id"],
+                    "Created": int(each["created_at"]),
                     "Names": ["/" + each["name"]],
                     "Image": shown,
                     "ImageID": each["image"],
@@ -318,8 +320,7 @@ class FakeEngine:
         with self._point(f"stop {each['name']}"):
             if each["paused"]:
                 raise EngineError("container is paused", status=409)
-            each["up"] = False
-            each["code"] = 143
+            self.end(each, 143)
 
     async def pause(self, ident: str) -> None:
         each = self._get(ident)
@@ -373,6 +374,10 @@ class FakeEngine:
     def begin(self, each: Json) -> None:
         each |= {"up": True, "started_at": self.clock.time, "restarts": 0, "code": 0, "error": "", "paused": False}
 
+    def end(self, each: Json, code: int) -> None:
+        """Let a container end now."""
+        each |= {"up": False, "code": code, "finished_at": self.clock.time}
+
     def _settle(self, each: Json) -> None:
         """Let happen what would have happened to a container by now."""
         behaviour = self.behaviours[each["image"]]
@@ -382,7 +387,7 @@ class FakeEngine:
         if crashes and each["host"]["RestartPolicy"].get("Name") in ("always", "unless-stopped", "on-failure"):
             each["restarts"] = crashes
         elif crashes:
-            each["up"], each["code"] = False, 1
+            each |= {"up": False, "code": 1, "finished_at": each["started_at"] + behaviour.exits_after}
 
     def _make(self, body: Json, name: str) -> str:
         self._made += 1
@@ -405,7 +410,9 @@ class FakeEngine:
             "own_volumes": own,
             "up": False,
             "paused": False,
+            "created_at": self.clock.time,
             "started_at": None,
+            "finished_at": None,
             "restarts": 0,
             "code": 0,
             "error": "",
@@ -431,7 +438,7 @@ class FakeEngine:
         behaviour, started = self.behaviours[each["image"]], each["started_at"]
         status = "created" if started is None else "running" if each["up"] else "exited"
         state: Json = {"Status": status, "ExitCode": each["code"], "Error": each["error"]}
-        state["StartedAt"] = _written(started) if started is not None else "0001-01-01T00:00:00Z"
+        state["StartedAt"], state["FinishedAt"] = _written(started), _written(each["finished_at"])
         if each["up"] and each["paused"]:
             state["Status"] = "paused"
         if each["up"] and behaviour.healthy_after is not None:
@@ -483,7 +490,9 @@ def _tag(reference: str) -> str:
     return reference if ":" in name or reference.startswith("sha256:") else f"{reference}:latest"
 
 
-def _written(seconds: float) -> str:
+def _written(seconds: float | None) -> str:
+    if seconds is None:
+        return "0001-01-01T00:00:00Z"
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat().replace("+00:00", "Z")
 
 

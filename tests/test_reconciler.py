@@ -24,6 +24,7 @@ from tests.fakes import (
     FakeEngine,
     FakeHints,
     FakeRegistry,
+    Killed,
     RecordedEvents,
     digest,
     image_id,
@@ -74,6 +75,24 @@ async def test_a_newer_digest_ends_the_gate_of_the_older() -> None:
     at_rest(world, "c")
     assert await world.journal.rejected(TARGET, "registry.test/web") == {}
     assert world.journal.recorded[-1].delivery_ids == ("newer",)
+
+
+async def test_the_image_of_the_older_is_not_left_behind() -> None:
+    """It was pulled for nothing: every push into an open gate would fill the disk a little more."""
+    world = World(new=Behaviour(healthy_after=9e9))
+    world.hints.on_wait = hint_of(world, "c")
+    await world.live()
+    assert set(world.engine.images) == {image_id("a"), image_id("c")}
+
+
+async def test_an_image_out_of_use_that_somebody_named_is_left_alone() -> None:
+    """A name of one's own is a wish to keep it, also where the engine would take the name away with the image."""
+    world = World(new=Behaviour(unhealthy_after=1.0))
+    images, told = world.engine.images, world.events
+    world.hints.on_wait = once(lambda: images[image_id("b")].update(RepoTags=["registry.test/web:mine"]))
+    await world.live()
+    assert image_id("b") in images
+    assert told.named("image.removed") == []
 
 
 async def test_a_newer_digest_that_fails_returns_to_the_first_container() -> None:
@@ -166,6 +185,148 @@ async def test_a_parked_container_that_somebody_started_is_stopped_again() -> No
     world.hints.on_wait = once(compose_start)
     await world.live()
     at_rest(world, "b")
+
+
+async def test_a_parked_container_that_somebody_started_does_not_run_beside_the_new_one() -> None:
+    """Both may write to one volume: it is stopped at the next look, not when the gate ends."""
+    world = World(new=Behaviour(healthy_after=20.0))
+    running: list[bool] = []
+
+    def compose_start() -> None:
+        parked = world.engine.named("web.sidecar-old")
+        if parked is not None:
+            running.append(parked["up"])
+            if len(running) == 1:
+                world.engine.begin(parked)
+
+    world.hints.on_wait = compose_start
+    await world.live()
+    assert len(running) > 10
+    assert not any(running)
+    at_rest(world, "b")
+
+
+def in_turn(*acts: Callable[[], None]) -> Callable[[], None]:
+    """Do one thing after the other, at one wait in a gate each."""
+    left = list(acts)
+
+    def act() -> None:
+        if left:
+            left.pop(0)()
+
+    return act
+
+
+def end(world: World, name: str) -> None:
+    container = world.engine.named(name)
+    assert container is not None
+    world.engine.end(container, 143)
+
+
+async def test_what_a_persons_tool_stops_to_remove_it_is_not_started_again_and_not_rejected() -> None:
+    """Compose stops, removes and creates, one after the other: the image has not failed, and is tried again."""
+    world = World()
+    world.hints.on_wait = in_turn(
+        lambda: end(world, "web"),
+        lambda: remove(world, "web"),
+        lambda: remove(world, "web.sidecar-old"),
+        lambda: world.engine.run("web", REF, labels=LABELS),  # type: ignore[arg-type,return-value]
+    )
+    await world.live(passes=1)
+    assert world.engine.calls.count("start web") == 1
+    assert world.phases()[-1] is Phase.ABANDONED
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+    await world.live(passes=1)
+    container = world.engine.named("web")
+    assert container is not None
+    assert container["image"] == image_id("b")
+
+
+async def test_what_a_persons_tool_takes_away_stays_away() -> None:
+    """Compose's `down` and `rm` stop and remove, each a while after the other: nothing is made again."""
+    world = World()
+    world.hints.on_wait = in_turn(
+        lambda: end(world, "web"), lambda: remove(world, "web"), lambda: remove(world, "web.sidecar-old")
+    )
+    await world.live()
+    assert world.engine.containers == {}
+    assert world.engine.calls.count("create web.sidecar-new") == 1
+
+
+async def test_what_a_person_took_away_while_the_process_was_dead_stays_away() -> None:
+    """Killed right after the start, which it did not live to record: what is gone afterwards was removed."""
+    world = World(bomb=Bomb())
+    await world.live()
+    kill_at = world.bomb.names.index("after start web") + 1
+    world = World(bomb=Bomb(kill_at={kill_at}))
+    with pytest.raises(Killed):
+        await world.reconciler().reconcile(TARGET, Cause("test", 0.0))
+    world.engine.containers.clear()
+    await world.live()
+    assert world.engine.containers == {}
+
+
+async def test_a_container_that_exits_is_given_time_before_it_is_started_again() -> None:
+    """Three starts within a moment would say nothing of an image whose dependency is just coming up."""
+    world = World(restart="no", new=Behaviour(healthy_after=None, exits_after=0.01))
+    starts: list[float] = []
+
+    def note(engine: FakeEngine) -> None:
+        if engine.calls[-1] == "start web":
+            starts.append(world.clock.time)
+
+    world.engine.watch = note
+    await world.live(passes=1)
+    first, second, third, old = starts
+    assert second - first >= 5
+    assert third - second >= 5
+    assert old - third >= 5
+    at_rest(world, "a")
+
+
+async def test_a_replacement_that_compose_left_unfinished_takes_the_name_and_runs() -> None:
+    """`up --force-recreate` in the gate fails half-way, with the service down: what it made is finished for it."""
+    world = World()
+
+    def force_recreate() -> None:
+        remove(world, "web")
+        remove(world, "web.sidecar-old")
+        labels = LABELS | {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}
+        world.engine.run("0123456789ab_web", REF, labels=labels, state="created")
+
+    world.hints.on_wait = once(force_recreate)
+    await world.live(passes=1)
+    assert world.phases()[-1] is Phase.ABANDONED
+    (container,) = world.engine.containers.values()
+    assert (container["name"], container["up"]) == ("web", True)
+    await world.live(passes=1)
+    assert [each["image"] for each in world.engine.containers.values()] == [image_id("b")]
+
+
+async def test_a_persons_tool_is_given_time_before_anything_of_its_work_is_touched() -> None:
+    """A replacement that Compose is about to start is its own, for a while."""
+    world = World()
+    calls: list[int] = []
+
+    def recreate() -> None:
+        remove(world, "web")
+        world.engine.run("0123456789ab_web", REF, labels=LABELS | {"com.docker.compose.project": "x"}, state="created")
+
+    def finish() -> None:
+        calls.append(len(world.engine.calls))
+        container = world.engine.named("0123456789ab_web")
+        assert container is not None
+        container["name"] = "web"
+        world.engine.begin(container)
+        remove(world, "web.sidecar-old")
+
+    def note() -> None:
+        calls.append(len(world.engine.calls))
+
+    world.hints.on_wait = in_turn(recreate, note, note, finish)
+    await world.live(passes=1)
+    assert len(set(calls)) == 1
+    assert world.phases()[-1] is Phase.ABANDONED
 
 
 async def test_a_restart_in_the_gate_begins_its_min_ready_anew() -> None:
@@ -325,6 +486,24 @@ async def test_an_engine_that_goes_away_in_the_gate_is_waited_for() -> None:
     await world.live()
     at_rest(world, "b")
     assert world.events.named("rollout.delayed")
+
+
+async def test_an_engine_that_goes_away_in_the_middle_of_a_rollback_is_waited_for() -> None:
+    """What is told of the delay has a reason of its own beside that of the rollback."""
+    world = World(new=Behaviour(unhealthy_after=1.0))
+    failing = [3]
+
+    def away() -> Exception | None:
+        if not any(call.startswith("remove web") for call in world.engine.calls):
+            return None
+        failing[0] -= 1
+        return Unreachable("no such socket") if failing[0] >= 0 else None
+
+    world.engine.fails["inspect_container"] = away
+    assert await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0)) is None
+    assert [each["reason"] for each in world.events.named("rollout.delayed")] == ["no such socket"] * 3
+    assert world.events.named("pass.crashed") == []
+    at_rest(world, "a")
 
 
 async def test_a_create_that_fails_leaves_the_old_one_running_and_may_be_overtaken() -> None:

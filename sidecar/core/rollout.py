@@ -62,6 +62,7 @@ class Rollout:
         superseded: the instance of a rollout that this one took the place of, which is in the way.
         goal_started_at: first start of the container that this phase wants to see running (engine's clock).
         goal_starts: how often we started it again after it had exited.
+        changed_at: when it was first seen that somebody else had changed the target (engine's clock).
         settled: the gate of the rollback is passed; what is left is to pause it again.
         is_broken: the gate failed and nothing is put back, as its labels ask.
         reason: why the phase was entered; empty while all goes well.
@@ -89,6 +90,7 @@ class Rollout:
     superseded: str | None = None
     goal_started_at: float | None = None
     goal_starts: int = 0
+    changed_at: float | None = None
     settled: bool = False
     is_broken: bool = False
     reason: str = ""

@@ -98,10 +98,12 @@ class Observed:
         instance: which container (for an image target: which image) bears the target's name; None when none does.
         image: what it runs.
         started_at: when the instance was last started; None when it never was.
+        finished_at: when it last ended; None when it never did.
         restarts: how often its restart policy started it again since then.
         healthy_since: the first success of the unbroken tail of successes, or the start without a health check;
             None while it is not healthy.
         detail: what the engine says of its end, for a reason: an exit code, an error of its start, out of memory.
+        is_doubled: what a rollout put aside runs as well, for somebody started it.
         at_rest: nothing of a rollout is left to do or to clean: no candidate, nothing parked, restart policy and tag
             as they should be.
     """
@@ -112,7 +114,9 @@ class Observed:
     image: Image | None = None
     health: Health = Health.STARTING
     started_at: float | None = None
+    finished_at: float | None = None
     restarts: int = 0
     healthy_since: float | None = None
     detail: str = ""
+    is_doubled: bool = False
     at_rest: bool = True

@@ -81,9 +81,9 @@ class Engine:
         """Cut off what streams, and wait for nothing."""
         self._wire.close()
 
-    async def ping(self) -> None:
-        """Ask whether the engine is there, and notice when it has become another version."""
-        await self._greet()
+    async def ping(self) -> float:
+        """Ask whether the engine is there, and notice when it has become another version; give its clock."""
+        return await self._greet()
 
     async def version(self) -> Json:
         """Give the engine's version, platform and the APIs it speaks."""

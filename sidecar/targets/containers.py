@@ -28,6 +28,7 @@ _STATES = {
     "restarting": State.RESTARTING,
 }
 _LONGEST_TAG = 128
+_SHORT_ID = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,20 @@ def own_name(entry: Json) -> str:
 def base_name(name: str) -> str:
     """Give the name of the target that a container belongs to, be it in place, candidate or parked."""
     return name.removesuffix(CANDIDATE_SUFFIX).removesuffix(PARKED_SUFFIX)
+
+
+def replacement_of(name: str, entries: Iterable[Json], *, since: float | None) -> str | None:
+    """Give the id of what Compose made to replace a container, and did not live to give its name.
+
+    Args:
+        since: an older one was left by somebody else; None is never.
+    """
+    for entry in entries:
+        short_id, _, wanted = own_name(entry).partition("_")
+        is_compose = _PROJECT in (entry.get("Labels") or {}) and len(short_id) == _SHORT_ID and is_image_id(short_id)
+        if wanted == name and is_compose and since is not None and entry["Created"] >= int(since):
+            return str(entry["Id"])
+    return None
 
 
 def is_image_id(reference: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sidecar.core.decide import is_changed_by_others
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, State, Target
@@ -25,6 +26,7 @@ from sidecar.targets.spec import CreateRequest, EngineDefaults, create_request, 
 
 Json = dict[str, Any]
 _LOG_LINES = 30
+_ARE_DOWN = frozenset({State.CREATED, State.EXITED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Look:
-    """The three containers of a target, inspected; and the engine's clock, 0 when there was none to inspect."""
+    """The three containers of a target, inspected; and the engine's clock."""
 
     now: float
     current: Json | None
@@ -93,7 +95,7 @@ class DockerDriver:
 
     async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
-        look = await self._look(target.name, with_slots=rollout is not None)
+        look = await self._look(target.name, rollout)
         is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, look))
         container = look.current
         if container is None:
@@ -107,9 +109,11 @@ class DockerDriver:
             image=reading.image_of(image, container["Image"], target.ref),
             health=checked.health,
             started_at=reading.parse_time(container["State"].get("StartedAt")),
+            finished_at=reading.parse_time(container["State"].get("FinishedAt")),
             restarts=container.get("RestartCount") or 0,
             healthy_since=self._remembered(target.id, container, checked),
             detail=reading.detail_of(container),
+            is_doubled=look.parked is not None and reading.state_of(look.parked) not in _ARE_DOWN,
             at_rest=is_at_rest,
         )
 
@@ -125,13 +129,23 @@ class DockerDriver:
             self._healthy_since[target_id] = (key, since)
         return since
 
-    async def _look(self, name: str, *, with_slots: bool) -> _Look:
+    async def _look(self, name: str, rollout: Rollout | None) -> _Look:
         now, current = await self._inspect(name)
-        if not with_slots:
+        if rollout is None:
             return _Look(now=now, current=current)
+        if current is None and is_changed_by_others(rollout, None):
+            now, current = await self._replacement(name, rollout)
         at_candidate, candidate = await self._inspect(name + CANDIDATE_SUFFIX)
         at_parked, parked = await self._inspect(name + PARKED_SUFFIX)
-        return _Look(now=max(now, at_candidate, at_parked), current=current, candidate=candidate, parked=parked)
+        now = max(now, at_candidate, at_parked) or await self._engine.ping()
+        return _Look(now=now, current=current, candidate=candidate, parked=parked)
+
+    async def _replacement(self, name: str, rollout: Rollout) -> tuple[float, Json | None]:
+        """Look for what Compose has made to bear the name since ours bore it."""
+        entries = await self._engine.list_containers(filters={"name": [f"_{name}"]})
+        found = reading.replacement_of(name, entries, since=rollout.goal_started_at)
+        inspected = await self._engine.inspect_container(found) if found is not None else None
+        return (inspected[1], inspected[0]) if inspected is not None else (0.0, None)
 
     async def _inspect(self, name: str) -> tuple[float, Json | None]:
         inspected = await self._engine.inspect_container(name)
@@ -148,7 +162,7 @@ class DockerDriver:
             gone = await self._images.id_of(rollout.from_.image_id or "") is None
             previous = rollout.from_.image_id if gone else previous  # nothing is left to keep
         return Slots(
-            current=_slot(look.current),
+            current=_slot(look.current, name=target.name),
             candidate=_slot(look.candidate, rollout),
             parked=_slot(look.parked),
             tag_image=tag_image,
@@ -231,7 +245,7 @@ class DockerDriver:
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
         ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
-        look = await self._look(target.name, with_slots=True)
+        look = await self._look(target.name, rollout)
         for stranger in (look.candidate, look.parked):
             if stranger is not None and stranger["Id"] not in ours:
                 name = stranger["Name"].lstrip("/")
@@ -252,7 +266,7 @@ class DockerDriver:
 
     async def step(self, target: Target, rollout: Rollout) -> Rollout:
         """Make the next call towards the phase's goal, and give the rollout with what it learned."""
-        slots = await self._slots(target, rollout, await self._look(target.name, with_slots=True))
+        slots = await self._slots(target, rollout, await self._look(target.name, rollout))
         call = sequence.next_call(rollout, slots)
         if call is None:  # what was to be done has come about since the look that asked for it
             msg = f"{target.name} changed at that moment; looking again"
@@ -288,13 +302,20 @@ class DockerDriver:
             case sequence.Rename(container_id=ident, is_parked=is_parked):
                 await engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
             case sequence.Remove(container_id=ident, volumes=volumes):
-                await engine.remove_container(ident, volumes=volumes)
+                await self._remove(ident, target, rollout, volumes=volumes)
             case sequence.MoveTag(image_id=image_id):
                 await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
             case sequence.KeepPrevious(image_id=image_id):
                 others = frozenset({rollout.to.image_id, rollout.from_.image_id})
                 await self._images.keep_previous(target.name, image_id, others=others)
         return rollout
+
+    async def _remove(self, ident: str, target: Target, rollout: Rollout, *, volumes: bool) -> None:
+        """Remove a container, and the image of a superseded one, which was pulled for nothing."""
+        superseded = await self._engine.inspect_container(ident) if ident == rollout.superseded else None
+        await self._engine.remove_container(ident, volumes=volumes)
+        if superseded is not None:
+            await self._images.drop(superseded[0]["Image"], target=target.name)
 
     async def _stop(self, ident: str) -> None:
         if (inspected := await self._engine.inspect_container(ident)) is not None:
@@ -354,7 +375,7 @@ def _learned(rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
     return replace(rollout, to=replace(rollout.to, instance=ident))
 
 
-def _slot(container: Json | None, rollout: Rollout | None = None) -> Slot | None:
+def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:
     if container is None:
         return None
     return Slot(
@@ -363,6 +384,7 @@ def _slot(container: Json | None, rollout: Rollout | None = None) -> Slot | None
         state=reading.state_of(container),
         restart_policy=container["HostConfig"].get("RestartPolicy") or {},
         is_complete=rollout is None or _has_networks(container, rollout),
+        is_misnamed=name is not None and container["Name"] != f"/{name}",
     )
 
 

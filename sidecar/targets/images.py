@@ -104,14 +104,14 @@ class Images:
         repository, tag = previous_reference(target)
         kept = await self.id_of(f"{repository}:{tag}")
         await self._engine.tag(image_id, repository=repository, tag=tag)
-        if self._prune is not Prune.NONE and kept not in others | {None, image_id}:
-            await self._remove(str(kept), target)
+        if kept not in others | {None, image_id}:
+            await self.drop(str(kept), target=target)
 
     async def tidy(self, *, target: str, unused: str | None) -> None:
         """Clean as set, once a rollout is final; what cannot be cleaned is told and left."""
         try:
-            if self._prune is not Prune.NONE and unused is not None:
-                await self._remove(unused, target)
+            if unused is not None:
+                await self.drop(unused, target=target)
             if self._prune is Prune.DANGLING or (self._prune is Prune.SYSTEM and await self._has_parked()):
                 self._tell_pruned(target, await self._engine.prune_images())
             elif self._prune is Prune.SYSTEM:
@@ -124,8 +124,14 @@ class Images:
         names = [CANDIDATE_SUFFIX, PARKED_SUFFIX]
         return bool(await self._engine.list_containers(filters={"name": names}))
 
-    async def _remove(self, image_id: str, target: str) -> None:
+    async def drop(self, image_id: str, *, target: str) -> None:
+        """Remove an image that an update took out of use, if that may be; what has a name is somebody's."""
+        if self._prune is Prune.NONE:
+            return
         try:
+            image = await self._engine.inspect_image(image_id)
+            if image is None or image.get("RepoTags"):
+                return
             if await self._engine.remove_image(image_id):
                 self._events.publish("image.removed", target=target, image_id=image_id)
         except EngineError as error:

@@ -31,6 +31,7 @@ class Slot:
 
     Attributes:
         is_complete: it is connected to every network it was created for.
+        is_misnamed: it is to have the target's name, and Compose did not live to give it.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Slot:
     state: State
     restart_policy: Mapping[str, Any]
     is_complete: bool = True
+    is_misnamed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +169,8 @@ def next_call(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
 def is_at_rest(rollout: Rollout, slots: Slots) -> bool:
     """Say whether nothing of a rollout is left to do or to clean, besides starting what is in its place."""
     has_ours = any(_is_ours(rollout, slot) for slot in (slots.candidate, slots.parked))
-    return not has_ours and isinstance(next_call(rollout, slots), Start | None)
+    is_misnamed = slots.current is not None and slots.current.is_misnamed
+    return not has_ours and not is_misnamed and isinstance(next_call(rollout, slots), Start | None)
 
 
 def _update(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
@@ -250,11 +253,19 @@ def _restore(rollout: Rollout, old: Slot) -> Call | None:
 
 
 def _clear(rollout: Rollout, slots: Slots) -> Call | None:
-    """Take away what is ours and leave alone what a person made of the target."""
+    """Take away what is ours and leave alone what a person made of the target, or finish it where that failed."""
+    parked = slots.parked
+    if slots.current is None and parked is not None and parked.id == rollout.from_.instance and parked.state in _IS_UP:
+        return _restore(rollout, parked) or Rename(parked.id)  # it was started in the place of ours
     for slot in (slots.candidate, slots.parked):
         if slot is not None and _is_ours(rollout, slot):
             return _discard(slot, volumes=slot.id != rollout.from_.instance)
-    return None
+    current = slots.current
+    if current is None or not current.is_misnamed:
+        return None
+    # Started before it is named: with the name it would look like one that a person made and did not start.
+    is_due = current.state is State.CREATED and rollout.run_state not in _IS_MEANT_STOPPED
+    return Start(current.id) if is_due else Rename(current.id)
 
 
 def _is_ours(rollout: Rollout, slot: Slot | None) -> bool:

@@ -20,6 +20,7 @@ from sidecar.targets.containers import (
     own_name,
     parse_time,
     previous_reference,
+    replacement_of,
     sharers,
     state_of,
     why_unmanaged,
@@ -136,6 +137,26 @@ def test_what_is_left_alone_has_a_reason(
     said = why_unmanaged(one, default_enable=default_enable, scope=scope)
     assert (reason is None and said is None) or (reason is not None and said is not None and reason in said)
     assert bool(discover([one], {}, default_enable=default_enable, scope=scope)) is (reason is None)
+
+
+@pytest.mark.parametrize(
+    "name, labels, created, is_one",
+    [
+        ("0123456789ab_web", COMPOSE, 100, True),
+        ("0123456789ab_web", COMPOSE, 99, False),
+        ("0123456789ab_web", {}, 100, False),
+        ("0123456789ab_other-web", COMPOSE, 100, False),
+        ("my_web", COMPOSE, 100, False),
+        ("web", COMPOSE, 100, False),
+    ],
+)
+def test_what_compose_made_to_replace_a_container_is_known_by_its_name(
+    name: str, labels: Json, created: int, is_one: bool
+) -> None:
+    """It is Compose's, newer than ours, and named by the short id of another one and the name it is to have."""
+    listed = entry(name) | {"Labels": labels, "Created": created}
+    assert replacement_of("web", [listed], since=100.9) == (listed["Id"] if is_one else None)
+    assert replacement_of("web", [listed], since=None) is None
 
 
 def test_names_are_read_past_links_and_suffixes() -> None:

@@ -219,6 +219,9 @@ ROLLS_BACK = [
 ]
 
 STRANGER = slot("somebody")
+REPLACEMENT = replace(STRANGER, is_misnamed=True)
+START, NAME = Start("somebody"), Rename("somebody")
+STOPPING = replace(MADE, run_state=State.EXITED)
 PEOPLE = [
     ("our candidate goes", MADE, shown(STRANGER, NEW_MADE, OLD_PARKED), Remove("new-container", volumes=True)),
     ("a running one is stopped before", MADE, shown(STRANGER, NEW_UP), Stop("new-container")),
@@ -235,6 +238,21 @@ PEOPLE = [
         shown(None, None, OLD_PARKED),
         Remove("old-container", volumes=False),
     ),
+    (
+        "a parked one that was started in its place gets its restart policy back",
+        replace(MADE, goal_started_at=1.0),
+        shown(None, None, slot("old-container", State.RUNNING, NO)),
+        SetRestartPolicy("old-container", is_own=True),
+    ),
+    (
+        "and then its name",
+        replace(MADE, goal_started_at=1.0),
+        shown(None, None, OLD_UP),
+        Rename("old-container"),
+    ),
+    ("what Compose left without a name is started", MADE, shown(replace(REPLACEMENT, state=State.CREATED)), START),
+    ("and named", MADE, shown(REPLACEMENT), Rename("somebody")),
+    ("but not started where nothing ran", STOPPING, shown(replace(REPLACEMENT, state=State.CREATED)), NAME),
 ]
 
 
@@ -264,6 +282,9 @@ def test_a_final_phase_wants_nothing(phase: Phase) -> None:
         (FINISHING, shown(NEW_UP, tag_image="new-image", previous_image="old-image"), True),
         (FINISHING, shown(NEW_UP, tag_image="old-image", previous_image="old-image"), False),
         (MADE, shown(STRANGER), True),
+        (MADE, shown(replace(STRANGER, state=State.CREATED)), True),
+        (MADE, shown(REPLACEMENT), False),
+        (MADE, shown(replace(REPLACEMENT, state=State.CREATED)), False),
         (MADE, shown(STRANGER, None, OLD_PARKED), False),
     ],
 )
