@@ -1,0 +1,235 @@
+"""Images on one engine: pulled exactly, tagged, kept, cleaned; and the tags that are only kept pulled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sidecar.core.decide import Cause, Keep
+from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Phase
+from sidecar.core.target import Kind
+from sidecar.errors import Refused, Transient
+from sidecar.executor import Executor
+from sidecar.ports import Ports
+from sidecar.reconciler import Reconciler
+from sidecar.targets.image import ImageDriver, image_target
+from sidecar.targets.images import Images, Prune
+from tests.core.values import rollout
+from tests.fakes import FakeClock, FakeEngine, FakeHints, FakeRegistry, RecordedEvents, digest, image_id
+from tests.memory_journal import MemoryJournal
+
+REF = ImageRef.parse("registry.test/web:1")
+NAME = "registry.test/web"
+
+
+class Pruning(FakeEngine):
+    """An engine that remembers what it was asked to prune, and with what credentials to pull."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeClock())
+        self.pruned: list[str] = []
+        self.auths: list[Any] = []
+        self.prune_fails = False
+
+    async def prune_images(self) -> dict[str, Any]:
+        if self.prune_fails:
+            raise Transient("a prune runs already")
+        self.pruned.append("images")
+        return {"SpaceReclaimed": 7}
+
+    async def prune_system(self) -> dict[str, Any]:
+        self.pruned.append("system")
+        return {"SpaceReclaimed": 9}
+
+    async def pull(self, repository: str, wanted: str, *, auth: Any, **options: Any) -> None:
+        self.auths.append(auth)
+        await super().pull(repository, wanted, auth=auth, **options)
+
+
+class Store:
+    """An image store with the events it tells."""
+
+    def __init__(self, prune: Prune = Prune.REPLACED) -> None:
+        self.engine = Pruning()
+        self.events = RecordedEvents()
+        self.asked: list[str] = []
+        self.images = Images(self.engine, events=self.events, authorize=self.authorize, prune=prune)  # type: ignore[arg-type]
+        for letter in "abc":
+            self.engine.has_image(letter, repository=NAME, pulled=letter == "a")
+
+    async def authorize(self, host: str) -> dict[str, str]:
+        self.asked.append(host)
+        return {"username": "me", "password": "secret"}
+
+    async def pull(self, letter: str) -> dict[str, Any]:
+        return await self.images.pull(REF, digest(letter), platform=None, target="docker:web")
+
+
+async def test_exactly_the_digest_is_pulled_with_the_credentials_of_its_registry() -> None:
+    """The reference by digest, never the tag; what is configured for its host goes along, and into no line."""
+    store = Store()
+    assert (await store.pull("b"))["Id"] == image_id("b")
+    assert store.engine.pulls == [f"{NAME}@{digest('b')}"]
+    assert (store.asked, store.engine.auths) == (["registry.test"], [{"username": "me", "password": "secret"}])
+    (told,) = store.events.named("image.pulled")
+    assert told["digest"] == digest("b")
+    assert store.events.named("pull.progressed")[0]["total_bytes"] == 1
+    assert "secret" not in str(store.events.told)
+
+
+async def test_what_is_there_is_not_pulled_again() -> None:
+    """The replicas of a service pull once, also when they ask together."""
+    store = Store()
+    await asyncio.gather(*(store.pull("b") for _ in range(5)))
+    assert len(store.engine.pulls) == 1
+    await store.pull("a")
+    assert len(store.engine.pulls) == 1
+
+
+async def test_a_pull_after_which_the_image_is_not_there_says_so() -> None:
+    """Somebody prunes at that moment: it is tried again later."""
+    store = Store()
+    store.engine.offered[image_id("b")]["RepoDigests"] = []
+    with pytest.raises(Transient, match="is it being pruned"):
+        await store.pull("b")
+
+
+async def test_a_tag_is_lent_and_given_back_whatever_happens() -> None:
+    """While a container is created its reference names the new image, and afterwards what it named before."""
+    store = Store()
+    await store.pull("b")
+    store.engine.tags[str(REF)] = image_id("a")
+
+    async def fail() -> None:
+        async with store.images.tagged(REF, image_id("b"), otherwise=None):
+            assert store.engine.tags[str(REF)] == image_id("b")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
+    assert store.engine.tags[str(REF)] == image_id("a")
+
+
+async def test_a_tag_that_named_nothing_names_the_old_image_afterwards() -> None:
+    """So that what stands in the Compose file means what runs; where there is no old one it stays."""
+    store = Store()
+    await store.pull("b")
+    async with store.images.tagged(REF, image_id("b"), otherwise=image_id("a")):
+        pass
+    assert store.engine.tags[str(REF)] == image_id("a")
+    async with store.images.tagged(REF, image_id("a"), otherwise=None):
+        assert store.engine.tags[str(REF)] == image_id("a")
+    assert store.engine.tags[str(REF)] == image_id("a")
+
+
+@pytest.mark.parametrize("prune, is_there", [(Prune.REPLACED, False), (Prune.NONE, True)])
+async def test_the_image_before_the_last_update_is_kept_and_the_one_before_it_goes(
+    prune: Prune, is_there: bool
+) -> None:
+    """Our own tag keeps one image for a target; what it kept before is removed unless nothing may be."""
+    store = Store(prune)
+    await store.pull("b")
+    await store.images.keep_previous("web", image_id("a"), others=frozenset())
+    assert store.engine.tags["sidecar-previous:web"] == image_id("a")
+    await store.images.keep_previous("web", image_id("b"), others=frozenset({image_id("c")}))
+    assert store.engine.tags["sidecar-previous:web"] == image_id("b")
+    assert (image_id("a") in store.engine.images) is is_there
+
+
+async def test_an_image_that_is_still_used_stays() -> None:
+    """Neither the images of this update nor one with another name is removed."""
+    store = Store()
+    await store.images.keep_previous("web", image_id("a"), others=frozenset())
+    await store.pull("b")
+    await store.images.keep_previous("web", image_id("b"), others=frozenset({image_id("a")}))
+    assert image_id("a") in store.engine.images
+    store.engine.tags["mine:1"] = image_id("a")
+    await store.images.tidy(target="web", unused=image_id("a"))
+    assert image_id("a") in store.engine.images
+
+
+@pytest.mark.parametrize(
+    "prune, pruned",
+    [(Prune.NONE, []), (Prune.REPLACED, []), (Prune.DANGLING, ["images"]), (Prune.SYSTEM, ["system"])],
+)
+async def test_it_is_pruned_as_set(prune: Prune, pruned: list[str]) -> None:
+    """Nothing, what was replaced, every dangling image, or what `docker system prune` does."""
+    store = Store(prune)
+    await store.images.tidy(target="web", unused=None)
+    assert store.engine.pruned == pruned
+
+
+async def test_a_prune_of_the_system_spares_what_a_rollout_has_put_aside() -> None:
+    """Stopped containers of an open rollout would go with it, so then only images are pruned."""
+    store = Store(Prune.SYSTEM)
+    store.engine.tags[str(REF)] = image_id("a")
+    store.engine.run("other.sidecar-old", str(REF), labels={}, state="exited")
+    await store.images.tidy(target="web", unused=None)
+    assert store.engine.pruned == ["images"]
+
+
+async def test_cleaning_that_fails_is_told_and_changes_nothing() -> None:
+    """An update does not depend on it."""
+    store = Store(Prune.DANGLING)
+    store.engine.prune_fails = True
+    await store.images.tidy(target="web", unused=None)
+    assert store.events.named("image.prune_failed")
+
+
+class Kept(Store):
+    """A tag that is kept pulled, and the line over it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        clock = self.engine.clock
+        self.registry = FakeRegistry({str(REF): digest("b")})
+        self.journal = MemoryJournal(clock=clock)
+        self.driver = ImageDriver(self.engine, self.images, journal=self.journal, clock=clock)  # type: ignore[arg-type]
+        ports = Ports(
+            registry=self.registry,
+            drivers={Kind.IMAGE: self.driver},
+            journal=self.journal,
+            hints=FakeHints(clock),
+            clock=clock,
+            events=self.events,
+        )
+        executor = Executor(ports, turns=asyncio.Semaphore(1), stopping=asyncio.Event())
+        self.reconciler = Reconciler(ports, executor)
+
+    async def look(self) -> object:
+        await self.journal.add_image_target(REF)
+        return await self.reconciler.reconcile(f"image:{REF}", Cause("webhook", 0.0))
+
+
+async def test_an_image_without_a_container_is_pulled_and_tagged() -> None:
+    """The tag names exactly the digest; a second look keeps it, and a newer digest moves it on."""
+    kept = Kept()
+    kept.engine.tags.clear()
+    assert isinstance(await kept.look(), Keep)
+    assert kept.engine.tags[str(REF)] == image_id("b")
+    assert kept.journal.recorded[-1].phase is Phase.SUCCEEDED
+    assert await kept.look() == Keep("up to date")
+    kept.registry.tags[str(REF)] = digest("c")
+    await kept.look()
+    assert kept.engine.tags[str(REF)] == image_id("c")
+    assert kept.engine.tags["sidecar-previous:registry.test_web_1"] == image_id("b")
+    assert kept.engine.containers == {}
+
+
+async def test_a_pull_only_rollout_is_over_where_its_old_image_has_gone() -> None:
+    """What somebody removed meanwhile cannot be kept, and is not waited for."""
+    kept = Kept()
+    target = image_target(REF)
+    finishing = rollout(phase=Phase.FINISHING)
+    assert (await kept.driver.observe(target, finishing)).at_rest
+    assert await kept.driver.log_tail(target, finishing) == ""
+
+
+async def test_without_a_digest_nothing_is_pulled() -> None:
+    """A defect of ours is refused, not guessed around."""
+    kept = Kept()
+    with pytest.raises(Refused, match="no digest to pull"):
+        await kept.driver.prepare(image_target(REF), rollout(to=type(rollout().to)()))
