@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sidecar.targets.images import Prune
-from tests.core.values import NEW
 from tests.fakes import digest
 from tests.targets.test_images import NAME, REF, Store
 
@@ -23,7 +22,6 @@ async def test_pulls_the_very_image_that_the_tag_means() -> None:
     store = Store()
     await store.images.pull(REF, digest("b"), platform=None, target="docker:web")
     assert store.engine.pulls == [f"{NAME}@{digest('b')}"]
-    assert NEW not in store.engine.pulls[0]
 
 
 @pytest.mark.parametrize("prune, pruned", [(Prune.SYSTEM, ["system"]), (Prune.DANGLING, ["images"])])
