@@ -356,6 +356,12 @@ class FakeEngine:
                 self.volumes -= set(each["own_volumes"])
             del self.containers[ident]
 
+    async def remove_volume(self, name: str) -> bool:
+        with self._point(f"remove_volume {name}"):
+            is_used = any(name == each["volume"] for each in self.containers.values())
+            self.volumes -= set() if is_used else {name}
+            return not is_used
+
     async def logs(self, ident: str, *, tail: int) -> str:
         del tail
         return f"the last words of {self._get(ident)['name']}\n"

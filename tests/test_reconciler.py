@@ -284,6 +284,45 @@ async def test_a_container_that_exits_is_given_time_before_it_is_started_again()
     at_rest(world, "a")
 
 
+@pytest.mark.parametrize("is_renamed", [True, False])
+async def test_a_person_who_goes_back_in_the_gate_is_not_left_without_either(is_renamed: bool) -> None:
+    """The old one, started or renamed by hand, is what the rollout leaves; it is not rejected, and tried again."""
+    world = World()
+
+    def go_back() -> None:
+        remove(world, "web")
+        parked = world.engine.named("web.sidecar-old")
+        assert parked is not None
+        world.engine.begin(parked)
+        if is_renamed:
+            parked["name"] = "web"
+
+    world.hints.on_wait = once(go_back)
+    await world.live(passes=1)
+    assert world.phases()[-1] is Phase.ABANDONED
+    at_rest(world, "a")
+    await world.live()
+    at_rest(world, "b")
+
+
+async def test_a_person_who_goes_back_at_the_very_end_is_left_alone() -> None:
+    """Whoever puts the old one back while the rollout tidies up has the last word."""
+    world = World()
+
+    def go_back(engine: FakeEngine) -> None:
+        parked = engine.named("web.sidecar-old")
+        if engine.calls[-1].startswith("tag sidecar-previous") and parked is not None:
+            remove(world, "web")
+            parked["name"] = "web"
+            engine.begin(parked)
+
+    world.engine.watch = go_back
+    await world.live(passes=1)
+    assert world.phases()[-1] is Phase.ABANDONED
+    assert [each["id"] for each in world.engine.containers.values()] == [world.old_id]
+    assert world.engine.containers[world.old_id]["host"]["RestartPolicy"]["Name"] == "always"
+
+
 async def test_a_replacement_that_compose_left_unfinished_takes_the_name_and_runs() -> None:
     """`up --force-recreate` in the gate fails half-way, with the service down: what it made is finished for it."""
     world = World()

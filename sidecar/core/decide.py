@@ -209,12 +209,16 @@ def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 
 
 def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
-    """Say whether what bears the target's name is neither of the two ends of its rollout."""
+    """Say whether what bears the target's name is not what its rollout can have left there."""
+    if instance is not None and instance == rollout.to.instance:
+        return False
+    # Before the goal's container was started, engine calls of ours take names and give them. Afterwards others did.
+    was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
     if instance is None:
-        # Gone before it was ever started: an engine call of ours fell in between. Afterwards: a person removed it.
-        was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None
-        return was_in_place or rollout.phase is Phase.FINISHING
-    return instance not in (rollout.from_.instance, rollout.to.instance, rollout.superseded)
+        return was_in_place
+    if instance == rollout.from_.instance:
+        return was_in_place and rollout.phase is not Phase.ROLLING_BACK
+    return instance != rollout.superseded
 
 
 def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:

@@ -190,6 +190,16 @@ class Engine:
             if not error.is_missing and "already in progress" not in str(error):
                 raise
 
+    async def remove_volume(self, name: str) -> bool:
+        """Remove a volume; say no when a container has it, or it is not there."""
+        try:
+            await self._do("DELETE", f"/volumes/{_quoted(name)}")
+        except EngineError as error:
+            if error.is_missing or error.status == requests.codes.conflict:
+                return False
+            raise
+        return True
+
     async def tag(self, image: str, *, repository: str, tag: str) -> None:
         """Let a tag name an image."""
         await self._do("POST", f"/images/{_quoted(image)}/tag", params={"repo": repository, "tag": tag})

@@ -210,6 +210,11 @@ def health_of(container: Json) -> Checked:
     return Checked(health=Health.HEALTHY, since=parse_time(tail[-1].get("End")), is_unbroken=len(tail) == len(results))
 
 
+def volumes_of(container: Json) -> set[str]:
+    """Name the volumes of an inspected container."""
+    return {mount["Name"] for mount in container.get("Mounts") or [] if mount.get("Type") == "volume"}
+
+
 def detail_of(container: Json) -> str:
     """Say what the engine knows of a container's trouble, for a reason; empty when it knows of none."""
     state = container["State"]

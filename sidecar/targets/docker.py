@@ -285,9 +285,9 @@ class DockerDriver:
         engine = self._engine
         match call:
             case sequence.Create(is_old=is_old):
-                return _learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
+                return await self._learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
             case sequence.Adopt(container_id=found, is_old=is_old):
-                return _learned(rollout, found, is_old=is_old)
+                return await self._learned(rollout, found, is_old=is_old)
             case sequence.Stop(container_id=ident):
                 await self._stop(ident)
             case sequence.Start(container_id=ident):
@@ -344,6 +344,22 @@ class DockerDriver:
             self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
         return ident
 
+    async def _learned(self, rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
+        """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
+        if is_old:
+            return replace(rollout, from_=replace(rollout.from_, instance=ident))
+        plan, inspected = rollout.plan or {}, await self._engine.inspect_container(ident)
+        made = reading.volumes_of(inspected[0]) - reading.volumes_of(plan["container"]) if inspected else set[str]()
+        return replace(rollout, to=replace(rollout.to, instance=ident), plan={**plan, "volumes": sorted(made)})
+
+    async def _remove_volumes(self, target: Target, rollout: Rollout) -> None:
+        """Remove the volumes of a candidate that somebody else removed without them."""
+        try:
+            for name in (rollout.plan or {}).get("volumes", ()):
+                await self._engine.remove_volume(name)
+        except Transient as error:
+            self._events.publish("image.prune_failed", target=target.id, reason=str(error))
+
     async def _tell_difference(self, target: Target, rollout: Rollout) -> None:
         """Say what the recreate changed, as long as both can be inspected."""
         old = (rollout.plan or {}).get("container")
@@ -364,15 +380,11 @@ class DockerDriver:
             return ""
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
-        """Clean images once the rollout is final: the one that failed, and what is set beyond."""
+        """Clean up once a rollout is final: the image that failed, what others left of it, and what is set beyond."""
+        if rollout.phase is Phase.ABANDONED:
+            await self._remove_volumes(target, rollout)
         failed = rollout.to.image_id if rollout.phase is Phase.ROLLED_BACK else None
         await self._images.tidy(target=target.name, unused=failed)
-
-
-def _learned(rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
-    if is_old:
-        return replace(rollout, from_=replace(rollout.from_, instance=ident))
-    return replace(rollout, to=replace(rollout.to, instance=ident))
 
 
 def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:

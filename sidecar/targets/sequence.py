@@ -261,6 +261,8 @@ def _clear(rollout: Rollout, slots: Slots) -> Call | None:
         if slot is not None and _is_ours(rollout, slot):
             return _discard(slot, volumes=slot.id != rollout.from_.instance)
     current = slots.current
+    if current is not None and current.id == rollout.from_.instance:
+        return _restore(rollout, current)
     if current is None or not current.is_misnamed:
         return None
     # Started before it is named: with the name it would look like one that a person made and did not start.

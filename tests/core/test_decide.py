@@ -328,6 +328,14 @@ def test_what_a_person_made_of_it_is_left_alone(now: Rollout) -> None:
     assert next_phase(now, stranger)[0] is Phase.ABANDONED
 
 
+def test_what_a_person_put_back_is_left_alone() -> None:
+    """Once the new one was in its place, the old one is there by somebody else's doing; before, by ours."""
+    for now in (GATED, rollout(goal_starts=1), rollout(phase=Phase.FINISHING)):
+        assert next_phase(replace(now, changed_at=NOW - QUIET_SECONDS), observed())[0] is Phase.ABANDONED
+    assert next_step(rollout(), observed()) == Step()
+    assert next_step(BACK, AT_GOAL) == Step()
+
+
 @pytest.mark.parametrize("now", [GATED, rollout(goal_starts=1), rollout(phase=Phase.FINISHING), BACK])
 def test_what_a_person_removed_stays_removed(now: Rollout) -> None:
     """Gone after it was in its place: somebody took it away."""

@@ -534,6 +534,18 @@ class TestChange:
         with pytest.raises(EngineError, match="because"):
             await engine.remove_image("sha256:1")
 
+    @pytest.mark.parametrize("status, is_removed", [(204, True), (404, False), (409, False)])
+    async def test_a_volume_in_use_stays(self, engine: Engine, fake: FakeEngine, status: int, is_removed: bool):
+        """The engine decides whether a container has it."""
+        fake.says("DELETE /v1.45/volumes/data", status, {"message": "because"})
+        assert await engine.remove_volume("data") is is_removed
+
+    async def test_a_volume_that_cannot_be_removed_is_an_error(self, engine: Engine, fake: FakeEngine):
+        """Only a conflict means that it is in use."""
+        fake.says("DELETE /v1.45/volumes/data", 500, {"message": "because"})
+        with pytest.raises(EngineError, match="because"):
+            await engine.remove_volume("data")
+
     async def test_pruning_the_system_is_what_the_command_does(self, engine: Engine, fake: FakeEngine):
         """Containers, networks, images without a tag and builds, in the order of the command; never volumes."""
         fake.says("POST /v1.45/containers/prune", body={"ContainersDeleted": ["1"], "SpaceReclaimed": 1})

@@ -250,6 +250,13 @@ PEOPLE = [
         shown(None, None, OLD_UP),
         Rename("old-container"),
     ),
+    (
+        "one that was put back gets its restart policy back",
+        replace(MADE, goal_started_at=1.0),
+        shown(slot("old-container", State.RUNNING, NO)),
+        SetRestartPolicy("old-container", is_own=True),
+    ),
+    ("and is left as it is", replace(MADE, goal_started_at=1.0), shown(OLD_UP), None),
     ("what Compose left without a name is started", MADE, shown(replace(REPLACEMENT, state=State.CREATED)), START),
     ("and named", MADE, shown(REPLACEMENT), Rename("somebody")),
     ("but not started where nothing ran", STOPPING, shown(replace(REPLACEMENT, state=State.CREATED)), NAME),
