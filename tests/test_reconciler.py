@@ -512,6 +512,18 @@ async def test_a_journal_that_fails_after_the_stop_does_not_stop_the_rollout() -
     assert world.journal.recorded[-1].phase is Phase.SUCCEEDED
 
 
+async def test_an_image_that_was_pruned_before_it_was_used_is_pulled_again() -> None:
+    """Pulled by its digest it has no name, so that anybody's prune takes it away until a container has it."""
+    world = World()
+    world.engine.fails["create"] = lambda: Transient("bad parameter")
+    reconciler = world.reconciler()
+    assert await reconciler.run_pass(TARGET, Cause("webhook", 0.0)) == 5
+    del world.engine.fails["create"]
+    del world.engine.images[image_id("b")]
+    assert await reconciler.run_pass(TARGET, Cause("retry", 0.0)) is None
+    at_rest(world, "b")
+
+
 async def test_an_engine_that_goes_away_in_the_gate_is_waited_for() -> None:
     """Its calls fail for a while, then the gate goes on; nothing is rejected."""
     world = World()

@@ -325,8 +325,12 @@ class DockerDriver:
         """Create one end under the candidate's name, by its configured reference and on exactly its image."""
         plan = rollout.plan or {}
         request = CreateRequest.from_json(plan["restore" if is_old else "request"])
-        image_id = (rollout.from_ if is_old else rollout.to).image_id or ""
+        wanted = rollout.from_ if is_old else rollout.to
+        image_id = wanted.image_id or ""
         name, ref = target.name + CANDIDATE_SUFFIX, ImageRef.parse(rollout.ref)
+        if wanted.digest is not None and await self._images.id_of(image_id) is None:
+            # Until a container has it, anybody's prune takes away what was pulled by its digest: it has no name.
+            await self._images.pull(ref, wanted.digest, platform=request.platform, target=target.id)
         async with self._images.tagged(ref, image_id, otherwise=rollout.from_.image_id):
             try:
                 ident = await self._engine.create_container(request.body, name=name, platform=request.platform)
