@@ -118,12 +118,13 @@ class Executor:
         has_new_phase = rollout.phase is not run.rollout.phase
         if has_new_phase and rollout.rejected is not None and not rollout.log_tail:
             rollout = replace(rollout, log_tail=await run.driver.log_tail(run.target, run.rollout))
+        if not rollout.is_open:
+            # Before the end is on record: killed in between, the next start comes by here again.
+            await run.driver.tidy(run.target, rollout)
         await self._record(run, rollout)
         if has_new_phase:
             duration = round(self._clock.now() - rollout.started_at, 3)
             self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration)
-        if not rollout.is_open:
-            await run.driver.tidy(run.target, rollout)
 
     async def _record(self, run: _Run, rollout: Rollout) -> None:
         """Keep a value before anything follows from it; once something was touched, memory and engine must do."""

@@ -134,6 +134,12 @@ def at_rest(world: World, letter: str) -> None:
     assert kept == ({} if letter == "a" else {"sidecar-previous:web": image_id("a")})
 
 
+def cleaned(world: World) -> None:
+    """Hold that no image is left that nobody needs: the one before an update is needed, the one that failed is not."""
+    is_needed = world.phases()[-1] is not Phase.ROLLED_BACK
+    assert set(world.engine.images) == {image_id("a"), *([image_id("b")] if is_needed else [])}
+
+
 @dataclass(frozen=True)
 class Scenario:
     make: Callable[[Bomb], World]
@@ -192,6 +198,7 @@ async def test_an_uncrashed_rollout_ends_as_it_should(name: str) -> None:
     assert world.phases() == scenario.phases
     assert isinstance(verdict, scenario.verdict), verdict
     at_rest(world, scenario.ends_on)
+    cleaned(world)
 
 
 async def points_of(scenario: Scenario) -> list[str]:
@@ -213,6 +220,7 @@ async def test_a_kill_at_any_point_changes_nothing_of_the_end(name: str, downtim
         await world.live(downtime=downtime)
         assert world.phases() == scenario.phases, f"{point} ({kill_at} of {len(names)})"
         at_rest(world, scenario.ends_on)
+        cleaned(world)
 
 
 @pytest.mark.timeout(60)
