@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder not in FOLDER_TIMEOUT_SECONDS:
             continue
-        item.add_marker(folder)
+        if item.get_closest_marker("sweep") is None:  # which is asked for by its own mark
+            item.add_marker(folder)
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(FOLDER_TIMEOUT_SECONDS[folder]))

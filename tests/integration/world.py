@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,17 @@ LABELS = {"sidecar.enable": "true", "sidecar.min-ready": "1s", "sidecar.deadline
 QUICK = Health()
 
 
+# Below those that the system gives to connections, so that none takes a port while its daemon is down.
+_ports = count(20_000 + os.getpid() % 100 * 100)
+
+
 def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Find a port that nobody listens on; never the same one twice."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError
 
 
 @dataclass
