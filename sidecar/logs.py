@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,15 +24,14 @@ from urllib.parse import quote
 import structlog
 from pydantic_core import to_json
 
-from sidecar.log_events import EVENTS
+from sidecar.log_events import EVENTS, Level
 
 MASK = "***"
 LONGEST_TEXT = 2000
 LONGEST_TRACEBACK = 8000
 _MOST_ITEMS = 100
 _DEEPEST = 5
-# Where a line's facts stand that are plain already.
-_PLAIN = "_plain"
+_WRITTEN: tuple[Level, ...] = ("debug", "info", "warning", "error")
 # Shorter ones would blot out ordinary words and tell by it what they are.
 _SHORTEST_SECRET = 4
 _SECRET_KEY = re.compile(r"(^|_)(password|passwd|token|secret|authorization|cookie|credentials?)s?($|_)", re.IGNORECASE)
@@ -40,6 +39,9 @@ _SECRET_KEY = re.compile(r"(^|_)(password|passwd|token|secret|authorization|cook
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A, 0x0D}}
 _LEVELS = {"exception": "error", "critical": "error", "fatal": "error", "warn": "warning", "notset": "debug"}
 _BARE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
+
+
+_Renderer = Callable[[object, str, structlog.typing.EventDict], bytes]
 
 
 class Listener(Protocol):
@@ -108,12 +110,20 @@ def _is_secret_key(key: str) -> bool:
 
 
 class FactLog:
-    """Writes each fact at its level and passes it on; the `Events` of the line."""
+    """Writes each fact at its level and passes it on; the `Events` of the line.
+
+    Its lines are those of any logger, made by the same last step and put into the same stream; what it leaves out of a
+    logger's way there costs every delivery as much as reading it.
+    """
 
     def __init__(self, redaction: Redaction, listener: Listener | None = None) -> None:
         self._redaction = redaction
         self._listener = listener
-        self._log = structlog.get_logger().bind()
+        configured = structlog.get_config()
+        self._render: _Renderer = configured["processors"][-1]
+        self._sink: _Sink = configured["logger_factory"]()
+        logger = structlog.get_logger()
+        self._written = {level for level in _WRITTEN if logger.is_enabled_for(getattr(logging, level.upper()))}
 
     def publish(self, event: str, /, **facts: object) -> None:
         """Tell one fact; never blocks and never fails."""
@@ -121,8 +131,10 @@ class FactLog:
             known = EVENTS.get(event)
             level = known.level if known else "info"
             plain = self._plain(facts)
-            if level is not None:
-                getattr(self._log, level)(event, **{_PLAIN: plain})
+            if level in self._written:
+                own = {"timestamp": _now(), "level": level, "event": event}
+                # In this order of keys; a fact does not pass for one of ours.
+                self._sink.msg(self._render(None, str(level), {**own, **plain, **own}))
             if self._listener is not None:
                 self._listener.publish(event, **plain)
 
@@ -154,7 +166,6 @@ class _Line:
     def __call__(self, _logger: object, method: str, event_dict: structlog.typing.EventDict) -> dict[str, Any]:
         event = event_dict.pop("event", "")
         exc_info = event_dict.pop("exc_info", None)
-        plain = event_dict.pop(_PLAIN, None)
         line: dict[str, Any] = {
             "timestamp": _now(),
             "level": _LEVELS.get(method, method),
@@ -163,8 +174,6 @@ class _Line:
         try:
             line["event"] = self._redaction.text(str(event))
             line |= self._redaction.facts(event_dict)
-            if plain is not None:
-                line = line | plain | line  # in this order of keys, and ours count
             if (error := _error_of(exc_info)) is not None:
                 line |= self._failure(error)
         except Exception as error:  # noqa: BLE001 - a value whose text cannot be made must not stop what logs it

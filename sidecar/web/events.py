@@ -29,8 +29,23 @@ _RETRY_MILLISECONDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    number: int
-    frame: bytes
+    """What happened; it is written only for somebody who listens, for nobody does most of the time."""
+
+    event: str
+    facts: Mapping[str, object]
+    number: int = 0
+
+    def frame(self, run: str) -> bytes:
+        """Write it as server-sent events are written; what is not kept has no id."""
+        place = f"id: {run}-{self.number}\n" if self.number else ""
+        data = _as_json({"event": self.event, **self.facts})
+        return b"%bevent: %b\ndata: %b\n\n" % (place.encode(), self.event.encode(), data)
+
+
+def _as_json(facts: Mapping[str, object]) -> bytes:
+    with suppress(ValueError):  # half of a pair of surrogates
+        return to_json(facts)  # in a fifth of the time
+    return json.dumps(facts, ensure_ascii=False, default=str).encode(errors="backslashreplace")
 
 
 class Listener:
@@ -79,12 +94,6 @@ class Listener:
         return frames or (b"" if self.is_over else b":\n\n")
 
 
-def _as_json(facts: Mapping[str, object]) -> bytes:
-    with suppress(ValueError):  # half of a pair of surrogates
-        return to_json(facts)  # in a fifth of the time
-    return json.dumps(facts, ensure_ascii=False, default=str).encode(errors="backslashreplace")
-
-
 class EventStream:
     """Tells every listener what is published, and keeps the newest for those who come back."""
 
@@ -103,13 +112,15 @@ class EventStream:
     def publish(self, event: str, /, **facts: object) -> None:
         """Tell whoever listens; never blocks and never fails."""
         with suppress(Exception):
-            frame = b"event: %b\ndata: %b\n\n" % (event.encode(), _as_json({"event": event, **facts}))
+            message = _Message(event, facts)
             if event not in FLEETING:
                 self._number += 1
-                frame = f"id: {self._run}-{self._number}\n".encode() + frame
-                self._kept.append(_Message(self._number, frame))
-            for listener in tuple(self._listeners):
-                listener.offer(frame)
+                message = _Message(event, facts, self._number)
+                self._kept.append(message)
+            if self._listeners:
+                frame = message.frame(self._run)
+                for listener in tuple(self._listeners):
+                    listener.offer(frame)
 
     @contextmanager
     def listen(self, last_id: str = "", *, on_drop: Callable[[], None] = lambda: None) -> Iterator[Listener]:
@@ -127,7 +138,12 @@ class EventStream:
             return []
         # After a restart of ours everything that is kept is new to whoever comes back.
         last = int(number) if run == self._run else 0
-        return [message.frame for message in self._kept if message.number > last]
+        frames = []
+        for message in self._kept:
+            if message.number > last:
+                with suppress(Exception):  # what cannot be written was told nobody else either
+                    frames.append(message.frame(self._run))
+        return frames
 
     def place(self) -> bytes:
         """Give a frame that tells a client where it is before anything happens, so that it can come back to there."""
