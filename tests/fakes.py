@@ -252,10 +252,14 @@ class FakeEngine:
 
     async def inspect_image(self, ident: str) -> Json | None:
         self._called("inspect_image")
-        if (found := self.images.get(self.tags.get(_tag(ident), ident))) is not None:
-            return found
         _, _, wanted = ident.partition("@")
-        return next((image for image in self.images.values() if wanted and ident_of(image, wanted)), None)
+        found = self.images.get(self.tags.get(_tag(ident), ident))
+        if found is None:
+            found = next((image for image in self.images.values() if wanted and ident_of(image, wanted)), None)
+        if found is None:
+            return None
+        tags = [name for name, image in self.tags.items() if image == found["Id"]]
+        return {**found, "RepoTags": [*found.get("RepoTags", []), *tags]}
 
     async def list_images(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
         del filters

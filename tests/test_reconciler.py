@@ -30,7 +30,7 @@ from tests.fakes import (
     image_id,
 )
 from tests.memory_journal import MemoryJournal
-from tests.test_crash import LABELS, REF, World, at_rest, no_credentials
+from tests.test_crash import LABELS, REF, World, at_rest, cleaned, no_credentials
 
 TARGET = "docker:web"
 
@@ -127,6 +127,7 @@ async def test_a_kill_while_a_newer_digest_takes_over_changes_nothing_of_the_end
         # Killed before the gate opened, the newer digest may be the only one that was ever tried.
         assert world.phases()[-1] is calm.phases()[-1], point
         at_rest(world, letter)
+        cleaned(world, letter)
 
 
 async def test_a_newer_digest_that_cannot_be_pulled_leaves_the_older_in_charge() -> None:

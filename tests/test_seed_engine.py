@@ -28,5 +28,5 @@ async def test_pulls_the_very_image_that_the_tag_means() -> None:
 async def test_prunes_after_an_update_as_set(prune: Prune, pruned: list[str]) -> None:
     """What `docker system prune -f` did before every pull is done after an update, by a setting."""
     store = Store(prune)
-    await store.images.tidy(target="web", unused=None)
+    await store.images.tidy(target="web", unused=[])
     assert store.engine.pruned == pruned

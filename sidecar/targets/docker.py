@@ -19,7 +19,7 @@ from sidecar.targets import containers as reading
 from sidecar.targets import sequence
 from sidecar.targets._engine import Engine, NameConflict
 from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
-from sidecar.targets.images import Images
+from sidecar.targets.images import Images, unused_images
 from sidecar.targets.losses import difference, unsupported
 from sidecar.targets.sequence import Slot, Slots
 from sidecar.targets.spec import CreateRequest, EngineDefaults, create_request, stop_grace_seconds
@@ -220,6 +220,7 @@ class DockerDriver:
             "request": request.to_json(),
             "restore": restore.to_json(),
             "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
+            "images": await self._images.at_stake(target.name, rollout, new_image["Id"]),
         }
         return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
 
@@ -302,20 +303,12 @@ class DockerDriver:
             case sequence.Rename(container_id=ident, is_parked=is_parked):
                 await engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
             case sequence.Remove(container_id=ident, volumes=volumes):
-                await self._remove(ident, target, rollout, volumes=volumes)
+                await engine.remove_container(ident, volumes=volumes)
             case sequence.MoveTag(image_id=image_id):
                 await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
             case sequence.KeepPrevious(image_id=image_id):
-                others = frozenset({rollout.to.image_id, rollout.from_.image_id})
-                await self._images.keep_previous(target.name, image_id, others=others)
+                await self._images.keep_previous(target.name, image_id)
         return rollout
-
-    async def _remove(self, ident: str, target: Target, rollout: Rollout, *, volumes: bool) -> None:
-        """Remove a container, and the image of a superseded one, which was pulled for nothing."""
-        superseded = await self._engine.inspect_container(ident) if ident == rollout.superseded else None
-        await self._engine.remove_container(ident, volumes=volumes)
-        if superseded is not None:
-            await self._images.drop(superseded[0]["Image"], target=target.name)
 
     async def _stop(self, ident: str) -> None:
         if (inspected := await self._engine.inspect_container(ident)) is not None:
@@ -384,11 +377,10 @@ class DockerDriver:
             return ""
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
-        """Clean up once a rollout is final: the image that failed, what others left of it, and what is set beyond."""
+        """Clean up once a rollout is over: images out of use, what others left of it, and what is set beyond."""
         if rollout.phase is Phase.ABANDONED:
             await self._remove_volumes(target, rollout)
-        failed = rollout.to.image_id if rollout.phase is Phase.ROLLED_BACK else None
-        await self._images.tidy(target=target.name, unused=failed)
+        await self._images.tidy(target=target.name, unused=unused_images(rollout))
 
 
 def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:

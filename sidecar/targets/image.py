@@ -14,7 +14,7 @@ from sidecar.errors import Refused
 from sidecar.ports import Clock, Journal
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import image_of, previous_reference
-from sidecar.targets.images import Images
+from sidecar.targets.images import Images, unused_images
 
 Json = dict[str, Any]
 # There is no gate: an image that is pulled is as good as it gets.
@@ -61,15 +61,15 @@ class ImageDriver:
             msg = f"preparing {rollout.id}: it has no digest to pull"
             raise Refused(msg)
         image = await self._images.pull(target.ref, rollout.to.digest, platform=None, target=target.id)
-        return replace(rollout, plan={}, to=replace(rollout.to, image_id=image["Id"], instance=image["Id"]))
+        plan = {"images": await self._images.at_stake(target.name, rollout, image["Id"])}
+        return replace(rollout, plan=plan, to=replace(rollout.to, image_id=image["Id"], instance=image["Id"]))
 
     async def step(self, target: Target, rollout: Rollout) -> Rollout:
         """Move the tag; then keep the image it named before."""
         if rollout.phase is Phase.UPDATING and rollout.to.image_id is not None:
             await self._images.move_tag(target.ref, rollout.to.image_id)
         elif rollout.phase is Phase.FINISHING and rollout.from_.image_id is not None:
-            others = frozenset({rollout.to.image_id, rollout.from_.image_id})
-            await self._images.keep_previous(target.name, rollout.from_.image_id, others=others)
+            await self._images.keep_previous(target.name, rollout.from_.image_id)
         return rollout
 
     async def log_tail(self, target: Target, rollout: Rollout) -> str:
@@ -79,8 +79,7 @@ class ImageDriver:
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
         """Clean images as set, once the rollout is final."""
-        del rollout
-        await self._images.tidy(target=target.name, unused=None)
+        await self._images.tidy(target=target.name, unused=unused_images(rollout))
 
 
 def image_target(ref: ImageRef) -> Target:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
 from sidecar.core.image import Digest, ImageRef
+from sidecar.core.rollout import Phase, Rollout
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets._engine import Engine, EngineError
@@ -99,19 +100,26 @@ class Images:
         async with self._tags[str(ref)]:
             await self.tag(image_id, ref)
 
-    async def keep_previous(self, target: str, image_id: str, *, others: frozenset[str | None]) -> None:
-        """Keep an image as the one before the last update of a target; what was kept so far goes, if it may."""
+    async def keep_previous(self, target: str, image_id: str) -> None:
+        """Keep an image as the one before the last update of a target; what was kept so far loses that name."""
         repository, tag = previous_reference(target)
-        kept = await self.id_of(f"{repository}:{tag}")
         await self._engine.tag(image_id, repository=repository, tag=tag)
-        if kept not in others | {None, image_id}:
-            await self.drop(str(kept), target=target)
 
-    async def tidy(self, *, target: str, unused: str | None) -> None:
+    async def at_stake(self, target: str, rollout: Rollout, image_id: str) -> list[str]:
+        """Name the images that may be of no use once this rollout, which pulled the given one, is over.
+
+        Those are kept in its plan, so that a process that dies in between does not leave one behind: what it pulled,
+        what was pulled by those that it takes the place of, and what is kept as the one before the last update.
+        """
+        kept = await self.id_of(":".join(previous_reference(target)))
+        earlier = (rollout.plan or {}).get("images", ())
+        return list(dict.fromkeys(filter(None, (*earlier, kept, image_id))))
+
+    async def tidy(self, *, target: str, unused: Iterable[str]) -> None:
         """Clean as set, once a rollout is final; what cannot be cleaned is told and left."""
         try:
-            if unused is not None:
-                await self.drop(unused, target=target)
+            for image_id in unused:
+                await self._drop(image_id, target=target)
             if self._prune is Prune.DANGLING or (self._prune is Prune.SYSTEM and await self._has_parked()):
                 self._tell_pruned(target, await self._engine.prune_images())
             elif self._prune is Prune.SYSTEM:
@@ -124,7 +132,7 @@ class Images:
         names = [CANDIDATE_SUFFIX, PARKED_SUFFIX]
         return bool(await self._engine.list_containers(filters={"name": names}))
 
-    async def drop(self, image_id: str, *, target: str) -> None:
+    async def _drop(self, image_id: str, *, target: str) -> None:
         """Remove an image that an update took out of use, if that may be; what has a name is somebody's."""
         if self._prune is Prune.NONE:
             return
@@ -139,3 +147,11 @@ class Images:
 
     def _tell_pruned(self, target: str, answer: Json) -> None:
         self._events.publish("image.pruned", target=target, space_reclaimed_bytes=answer.get("SpaceReclaimed", 0))
+
+
+def unused_images(rollout: Rollout) -> list[str]:
+    """Name the images that a rollout that is over took out of use, or pulled in vain."""
+    # After a failure that could not be undone nobody knows which one will be wanted.
+    ends = (rollout.from_,) if rollout.phase is Phase.ROLLED_BACK else (rollout.from_, rollout.to)
+    needed = {end.image_id for end in ends}
+    return [image_id for image_id in (rollout.plan or {}).get("images", ()) if image_id not in needed]

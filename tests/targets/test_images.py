@@ -16,7 +16,7 @@ from sidecar.executor import Executor
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
 from sidecar.targets.image import ImageDriver, image_target
-from sidecar.targets.images import Images, Prune
+from sidecar.targets.images import Images, Prune, unused_images
 from tests.core.values import rollout
 from tests.fakes import FakeClock, FakeEngine, FakeHints, FakeRegistry, RecordedEvents, digest, image_id
 from tests.memory_journal import MemoryJournal
@@ -132,23 +132,46 @@ async def test_the_image_before_the_last_update_is_kept_and_the_one_before_it_go
     """Our own tag keeps one image for a target; what it kept before is removed unless nothing may be."""
     store = Store(prune)
     await store.pull("b")
-    await store.images.keep_previous("web", image_id("a"), others=frozenset())
-    assert store.engine.tags["sidecar-previous:web"] == image_id("a")
-    await store.images.keep_previous("web", image_id("b"), others=frozenset({image_id("c")}))
+    await store.images.keep_previous("web", image_id("a"))
+    at_stake = await store.images.at_stake("web", rollout(), image_id("c"))
+    second = rollout(phase=Phase.SUCCEEDED, plan={"images": at_stake})
+    await store.images.keep_previous("web", image_id("b"))
     assert store.engine.tags["sidecar-previous:web"] == image_id("b")
+    await store.images.tidy(target="web", unused=unused_images(second))
     assert (image_id("a") in store.engine.images) is is_there
 
 
-async def test_an_image_that_is_still_used_stays() -> None:
-    """Neither the images of this update nor one with another name is removed."""
+@pytest.mark.parametrize(
+    "phase, unused",
+    [
+        (Phase.SUCCEEDED, ["kept", "superseded"]),
+        (Phase.ROLLED_BACK, ["kept", "superseded", "new-image"]),
+        (Phase.FAILED, ["kept", "superseded"]),
+        (Phase.ABANDONED, ["kept", "superseded"]),
+    ],
+)
+def test_what_failed_is_of_no_use_and_the_ends_of_anything_else_are(phase: Phase, unused: list[str]) -> None:
+    """A rollback was made from the new image; in every other end both may still be wanted."""
+    ended = rollout(phase=phase, plan={"images": ["kept", "superseded", "old-image", "new-image"]})
+    assert unused_images(ended) == unused
+
+
+async def test_what_takes_the_place_of_another_cleans_up_after_it() -> None:
+    """What the superseded one pulled, and what it would have cleaned, is in the plan of the newer."""
     store = Store()
-    await store.images.keep_previous("web", image_id("a"), others=frozenset())
+    await store.images.keep_previous("web", image_id("a"))
+    older = rollout(plan={"images": [image_id("a"), image_id("b")]})
+    assert await store.images.at_stake("web", older, image_id("c")) == [image_id(letter) for letter in "abc"]
+
+
+async def test_an_image_with_a_name_stays() -> None:
+    """Whether the name is ours or somebody's, it says that the image is wanted."""
+    store = Store()
     await store.pull("b")
-    await store.images.keep_previous("web", image_id("b"), others=frozenset({image_id("a")}))
-    assert image_id("a") in store.engine.images
-    store.engine.tags["mine:1"] = image_id("a")
-    await store.images.tidy(target="web", unused=image_id("a"))
-    assert image_id("a") in store.engine.images
+    await store.images.keep_previous("web", image_id("a"))
+    store.engine.tags["mine:1"] = image_id("b")
+    await store.images.tidy(target="web", unused=[image_id("a"), image_id("b")])
+    assert {image_id("a"), image_id("b")} <= set(store.engine.images)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +181,7 @@ async def test_an_image_that_is_still_used_stays() -> None:
 async def test_it_is_pruned_as_set(prune: Prune, pruned: list[str]) -> None:
     """Nothing, what was replaced, every dangling image, or what `docker system prune` does."""
     store = Store(prune)
-    await store.images.tidy(target="web", unused=None)
+    await store.images.tidy(target="web", unused=[])
     assert store.engine.pruned == pruned
 
 
@@ -167,7 +190,7 @@ async def test_a_prune_of_the_system_spares_what_a_rollout_has_put_aside() -> No
     store = Store(Prune.SYSTEM)
     store.engine.tags[str(REF)] = image_id("a")
     store.engine.run("other.sidecar-old", str(REF), labels={}, state="exited")
-    await store.images.tidy(target="web", unused=None)
+    await store.images.tidy(target="web", unused=[])
     assert store.engine.pruned == ["images"]
 
 
@@ -175,7 +198,7 @@ async def test_cleaning_that_fails_is_told_and_changes_nothing() -> None:
     """An update does not depend on it."""
     store = Store(Prune.DANGLING)
     store.engine.prune_fails = True
-    await store.images.tidy(target="web", unused=None)
+    await store.images.tidy(target="web", unused=[])
     assert store.events.named("image.prune_failed")
 
 
