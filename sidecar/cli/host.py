@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -30,11 +31,9 @@ def examine_state(folder: Path, place: Place) -> Iterator[Finding]:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        yield broken(
-            "state",
-            f"{folder} cannot be written: {error.strerror}",
-            f"let user {os.geteuid()} write it (chown {os.geteuid()}), or name another by SIDECAR_STATE_DIR",
-        )
+        owner = f"let user {os.geteuid()} write it (chown {os.geteuid()}), or name another by SIDECAR_STATE_DIR"
+        advice = _VOLUME.format(folder=folder) if error.errno == errno.EROFS else owner
+        yield broken("state", f"{folder} cannot be written: {error.strerror}", advice)
         return
     yield well("state", f"{folder} can be written")
     mount, kind = _mount_of(existing, place)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -278,12 +279,13 @@ def _advice(cause: OSError | None, url: str) -> str:
     match cause:
         case FileNotFoundError():
             return f'there is no such socket; mount it, in Compose with `volumes: ["{path}:{path}"]`'
+        case PermissionError() | ConnectionRefusedError() if _is_folder(url):
+            return (
+                "there is a folder and no socket: the path did not exist on the host when it was mounted, so that "
+                "Docker made a folder of it; start the engine first, and remove the folder"
+            )
         case PermissionError():
-            try:
-                group = path.stat().st_gid
-            except OSError:
-                return "permission denied; the folder of the socket must be open to Sidecar's user"
-            return f'permission denied; its group is {group}, in Compose say `group_add: ["{group}"]`'
+            return f"permission denied; {_whose(path)}"
         case ConnectionRefusedError():
             return "nobody listens; start the engine, and Sidecar after it if the mounted socket was made anew"
         case TimeoutError():
@@ -292,3 +294,21 @@ def _advice(cause: OSError | None, url: str) -> str:
             return "the connection was cut"
         case _:
             return cause.strerror or str(cause)
+
+
+def _is_folder(url: str) -> bool:
+    parts = urlsplit(url)
+    with suppress(OSError):
+        return parts.scheme == "unix" and Path(parts.path).is_dir()
+    return False
+
+
+def _whose(path: Path) -> str:
+    """Say who may use a socket, and the line that makes us one of them."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "the folder of the socket must be open to Sidecar's user"
+    if found.st_mode & stat.S_IWGRP:
+        return f'its group is {found.st_gid}, in Compose say `group_add: ["{found.st_gid}"]`'
+    return f'it is for user {found.st_uid} alone, in Compose say `user: "{found.st_uid}"`'

@@ -1,5 +1,6 @@
 """The doctor: what it finds, and that it says what to do about it."""
 
+import errno
 import json
 import socket
 import time
@@ -253,16 +254,25 @@ def test_a_state_folder_that_is_lost_is_told(
     assert not rest or "volumes:" in rest[0].advice
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The user who has to be let in is named."""
+@pytest.mark.parametrize(
+    "error, advice",
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "chown"),
+        (OSError(errno.EROFS, "Read-only file system"), "volumes:"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, advice: str
+):
+    """The user who has to be let in is named; where nobody may write, a volume."""
 
     def refuse(**_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+        raise error
 
     monkeypatch.setattr(host.tempfile, "TemporaryFile", refuse)
     (finding,) = examine_state(tmp_path, Place(mountinfo=tmp_path / "none"))
     assert finding.status is Status.FAILED
-    assert "chown" in finding.advice
+    assert advice in finding.advice
 
 
 def test_a_socket_is_examined_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

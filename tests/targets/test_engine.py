@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gc
 import json
+import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -44,6 +45,9 @@ class FakeEngine:
     @property
     def url(self) -> str:
         return f"unix://{self.socket}"
+
+    def may_be_used_by(self, mode: int) -> None:
+        self.socket.chmod(mode)
 
     def says(self, call: str, status: int = 200, body: Any = None, **headers: str) -> None:
         self.sends(call, status, json.dumps(body), **headers)
@@ -232,6 +236,7 @@ class TestConnect:
     )
     async def test_what_is_in_the_way_is_said(self, fake: FakeEngine, cause: OSError, words: str):
         """What the system says is found under the wrappings of the libraries; a denial names the socket's group."""
+        fake.may_be_used_by(0o660)
         wire = Wire(fake.url, new_client=lambda: BrokenClient(cause), timeout_seconds=1)
         with pytest.raises(Unreachable, match=words):
             await Engine(wire).ping()
@@ -241,6 +246,21 @@ class TestConnect:
         url = f"unix://{tmp_path}/hidden/engine.sock"
         wire = Wire(url, new_client=lambda: BrokenClient(PermissionError()), timeout_seconds=1)
         with pytest.raises(Unreachable, match="folder of the socket"):
+            await Engine(wire).ping()
+
+    async def test_a_denial_that_no_group_mends_names_the_user(self, fake: FakeEngine):
+        """A socket that only its owner may use is not opened by a group."""
+        fake.may_be_used_by(0o600)
+        wire = Wire(fake.url, new_client=lambda: BrokenClient(PermissionError()), timeout_seconds=1)
+        with pytest.raises(Unreachable, match=f'user: "{os.getuid()}"') as caught:
+            await Engine(wire).ping()
+        assert "group_add" not in str(caught.value)
+
+    @pytest.mark.parametrize("cause", [PermissionError(), ConnectionRefusedError()])
+    async def test_a_folder_in_the_place_of_the_socket_is_said(self, tmp_path: Path, cause: OSError):
+        """Docker makes a folder of a path that is mounted and does not exist; what the system says of it misleads."""
+        wire = Wire(f"unix://{tmp_path}", new_client=lambda: BrokenClient(cause), timeout_seconds=1)
+        with pytest.raises(Unreachable, match="a folder and no socket"):
             await Engine(wire).ping()
 
     async def test_a_newer_engine_is_noticed(self, engine: Engine, fake: FakeEngine):
