@@ -34,6 +34,7 @@ from sidecar.registry import OciRegistry
 from sidecar.settings import Settings
 from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
+from sidecar.targets.containers import own_container
 from sidecar.targets.docker import DockerDriver, Scope
 from sidecar.targets.image import ImageDriver
 from sidecar.targets.images import Authorize, Images, Prune
@@ -49,6 +50,7 @@ from sidecar.workqueue import WorkQueue
 
 DONE, UNREACHABLE = 0, 3
 _CERTS_FOLDER = Path("/etc/docker/certs.d")
+_MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 class SystemClock:
@@ -170,9 +172,16 @@ def _drivers(
     settings: Settings, engine: Engine, credentials: Credentials, *, journal: SqliteJournal, events: FactLog
 ) -> tuple[DockerDriver, ImageDriver]:
     images = Images(engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune))
-    scope = Scope(default_enable=settings.default_enable, name=settings.scope)
+    scope = Scope(default_enable=settings.default_enable, name=settings.scope, own_id=_own_container())
     containers = DockerDriver(engine, images, events=events, scope=scope)
     return containers, ImageDriver(engine, images, journal=journal, clock=SystemClock())
+
+
+def _own_container() -> str | None:
+    try:
+        return own_container(_MOUNTINFO.read_text(errors="replace"))
+    except OSError:  # no Linux
+        return None
 
 
 def _registry(settings: Settings, credentials: Credentials, clock: Clock) -> OciRegistry:

@@ -9,7 +9,7 @@ from sidecar.core.decide import Cause, Hold, Keep
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Rollout
-from sidecar.core.target import Target
+from sidecar.core.target import Kind, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
@@ -96,8 +96,20 @@ class DaemonControl:
         return delivery_id, released
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
-        """Give what happened of late."""
-        return await self._ports.journal.history(limit=limit, target_id=target_id)
+        """Give what happened of late; of a target by its id or its name.
+
+        Raises:
+            Refused: there is no such target, and nothing happened to one.
+        """
+        if target_id is not None and target_id.partition(":")[0] not in list(Kind):
+            target_id = f"{Kind.DOCKER}:{target_id}"
+        history = await self._ports.journal.history(limit=limit, target_id=target_id)
+        if target_id is not None and not history.transitions:
+            known = [target.id for target in await self._list()]
+            if target_id not in known:
+                msg = f"there is no target {target_id!r}; targets are {', '.join(known) or 'none'}"
+                raise Refused(msg)
+        return history
 
     async def ready(self) -> Mapping[str, str]:
         """Give what is not well, by part."""

@@ -86,12 +86,13 @@ class Dispatcher:
         nobody = []
         for delivery in batch:
             concerned = {each.id: each for hint in delivery.hints for each in await self._concerned(hint.ref, targets)}
+            if not concerned:
+                self._tell_unmatched(delivery)
+                nobody.append((delivery, dict[str, str | None]()))
+                continue
             self._ports.events.publish(
                 "delivery.matched", delivery_id=delivery.id, source=delivery.source, targets=sorted(concerned)
             )
-            if not concerned:
-                nobody.append((delivery, dict[str, str | None]()))
-                continue
             self._waiting[delivery.id] = (delivery, dict.fromkeys(concerned))
             for target in concerned.values():
                 settle = target.policy.settle_seconds
@@ -101,6 +102,16 @@ class Dispatcher:
                     delay_seconds=self._settle_seconds if settle is None else settle,
                 )
         await self._finish(nobody)
+
+    def _tell_unmatched(self, delivery: Delivery) -> None:
+        images = [str(hint) for hint in delivery.hints]
+        self._ports.events.publish(
+            "delivery.unmatched",
+            delivery_id=delivery.id,
+            source=delivery.source,
+            images=images,
+            reason=f"no labelled container uses {', '.join(images)}, and PULL_REPOSITORIES does not name it",
+        )
 
     async def _concerned(self, hinted: ImageRef, targets: dict[str, Target]) -> Sequence[Target]:
         """Give whom a hint concerns; an image that nobody uses and that is to be kept pulled becomes a target."""

@@ -17,6 +17,7 @@ from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
 
 # Between two looks after the engine or the journal failed: doubled each time, to the most.
+_LONGEST_WORDS = 200
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -117,14 +118,15 @@ class Executor:
         """Record a new value of the rollout; a new phase is told, and what the failed one said last is kept."""
         has_new_phase = rollout.phase is not run.rollout.phase
         if has_new_phase and rollout.rejected is not None and not rollout.log_tail:
-            rollout = replace(rollout, log_tail=await run.driver.log_tail(run.target, run.rollout))
+            rollout = _with_last_words(rollout, await run.driver.log_tail(run.target, run.rollout))
         if not rollout.is_open:
             # Before the end is on record: killed in between, the next start comes by here again.
             await run.driver.tidy(run.target, rollout)
         await self._record(run, rollout)
         if has_new_phase:
             duration = round(self._clock.now() - rollout.started_at, 3)
-            self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration)
+            said = {"log_tail": rollout.log_tail} if rollout.log_tail else {}
+            self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration, **said)
 
     async def _record(self, run: _Run, rollout: Rollout) -> None:
         """Keep a value before anything follows from it; once something was touched, memory and engine must do."""
@@ -180,6 +182,13 @@ class Executor:
 
     def _publish(self, event: str, rollout: Rollout, **more: object) -> None:
         self._events.publish(event, **(facts_of(rollout) | more))
+
+
+def _with_last_words(rollout: Rollout, log_tail: str) -> Rollout:
+    """Keep what the failed one said last, and the last line of it in the reason: its container will be gone."""
+    lines = log_tail.strip().splitlines()
+    reason = f"{rollout.reason}; its last words: {lines[-1][:_LONGEST_WORDS]!r}" if lines else rollout.reason
+    return replace(rollout, reason=reason, log_tail=log_tail)
 
 
 def facts_of(rollout: Rollout) -> dict[str, object]:

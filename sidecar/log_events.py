@@ -43,6 +43,7 @@ EVENTS: Mapping[str, Event] = {
     "delivery.ignored": _event("info", "A request was believed and nothing follows from it.", *_DELIVERY),
     "delivery.rejected": _event("warning", "A request was not believed or not allowed.", *_DELIVERY),
     "delivery.matched": _event("info", "Whom a delivery concerns is known.", "delivery_id", "source", "targets"),
+    "delivery.unmatched": _event("warning", "A delivery concerns nobody here.", *_DELIVERY),
     "delivery.confirmed": _event("info", "Docker Hub's legacy callback was answered.", *_DELIVERY),
     "delivery.unconfirmed": _event("warning", "Docker Hub's legacy callback could not be answered.", *_DELIVERY),
     "credentials.failed": _event(
@@ -63,7 +64,7 @@ EVENTS: Mapping[str, Event] = {
     "rollout.started": _event("info", "A rollout began.", *_ROLLOUT),
     "rollout.updating": _event("debug", "The new container takes the place of the old one.", *_ROLLOUT),
     "rollout.finishing": _event("info", "The new one passed its gate; what is left is to tidy up.", *_ROLLOUT),
-    "rollout.rolling_back": _event("warning", "The new one failed its gate; the old one is put back.", *_ROLLOUT),
+    "rollout.rolling_back": _event("warning", "It failed its gate; the old one is put back.", *_ROLLOUT, "log_tail"),
     "rollout.succeeded": _event("info", "The new one runs.", *_ROLLOUT),
     "rollout.rolled_back": _event("error", "The old one runs again.", *_ROLLOUT, "log_tail"),
     "rollout.failed": _event("error", "Neither runs as it should.", *_ROLLOUT, "log_tail"),

@@ -139,3 +139,13 @@ async def test_it_is_ready_when_every_part_is(desk: Desk):
     desk.unwell = "does not answer"
     assert await desk.control.ready() == {"engine": "does not answer"}
     assert not (await desk.control.history(limit=5)).deliveries
+
+
+async def test_the_history_of_a_target_is_found_by_its_name(desk: Desk):
+    """As an update is; a name that nothing has and had is refused, not answered with nothing."""
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason=""))
+    for name in ("web", "docker:web"):
+        assert len((await desk.control.history(limit=5, target_id=name)).transitions) == 1
+    assert not (await desk.control.history(limit=5, target_id="db")).transitions
+    with pytest.raises(Refused, match="there is no target 'docker:nobody'; targets are docker:db"):
+        await desk.control.history(limit=5, target_id="nobody")

@@ -129,6 +129,7 @@ async def test_a_delivery_that_concerns_nobody_is_done() -> None:
     assert office.asked() == []
     assert await office.unfinished() == []
     assert office.finished == [("d0", {})]
+    assert "no labelled container uses docker.io/library/other:1" in str(office.events.named("delivery.unmatched")[0])
 
 
 async def test_a_delivery_is_done_once_all_it_concerns_have_been_looked_at() -> None:

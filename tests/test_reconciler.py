@@ -615,6 +615,16 @@ async def test_without_rollback_the_failed_one_stays_under_its_name() -> None:
     assert world.phases() == [Phase.UPDATING, Phase.FINISHING, Phase.FAILED]
 
 
+async def test_what_the_failed_one_said_last_is_kept_and_told() -> None:
+    """Its container is gone by then: its last lines are in the journal and the log, the last one in the reason."""
+    world = World(new=Behaviour(unhealthy_after=1.0))
+    await world.live(passes=1)
+    (told,) = world.events.named("rollout.rolled_back")
+    assert str(told["log_tail"]).startswith("the last words of web")
+    assert "its last words: 'the last words of web'" in str(told["reason"])
+    assert world.journal.recorded[-1].log_tail == told["log_tail"]
+
+
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,9 @@ def plan(asked: Daemon, what: str | None, *, as_json: bool) -> int:
 
 def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> int:
     """Show what happened of late, newest first."""
-    body = asked.get("/history", limit=limit, target=target, bodies="true" if as_json else None)
+    # A rollout is recorded many times, of which one row for each phase is shown.
+    wanted = limit if as_json else min(limit * 10, 1000)
+    body = asked.get("/history", limit=wanted, target=target, bodies="true" if as_json else None)
     if as_json:
         say_json(body)
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TypeVar
 
@@ -137,9 +138,9 @@ def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> 
     ours = {key.removeprefix(PREFIX): value for key, value in labels.items() if key.startswith(PREFIX)}
     for key, value in ours.items():
         if key not in _KNOWN:
-            msg = (
-                f"label {PREFIX + key} is not known; known are {', '.join(PREFIX + known for known in sorted(_KNOWN))}"
-            )
+            near = get_close_matches(key, _KNOWN, n=1)
+            hint = f"did you mean {PREFIX + near[0]}?" if near else f"known are {', '.join(sorted(_KNOWN))}"
+            msg = f"label {PREFIX + key} is not known; {hint}"
             raise ValueError(msg)
         if key in _NOT_YET and value.strip() != _NOT_YET[key]:
             msg = f"label {PREFIX + key}={value!r} is not supported yet; remove it, or update this container by hand"

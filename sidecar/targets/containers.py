@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -28,6 +29,11 @@ _STATES = {
     "restarting": State.RESTARTING,
 }
 _LONGEST_TAG = 128
+_OWN = (
+    "it is the Sidecar that looks, which cannot stop itself and go on; update it by hand: "
+    "docker compose pull && docker compose up -d"
+)
+_OWN_MOUNT = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
 _SHORT_ID = 12
 
 
@@ -46,17 +52,25 @@ class Checked:
 
 
 def discover(
-    entries: Iterable[Json], references: Mapping[str, str], *, default_enable: bool, scope: str | None
+    entries: Iterable[Json],
+    references: Mapping[str, str],
+    *,
+    default_enable: bool,
+    scope: str | None,
+    own_id: str | None = None,
 ) -> list[Target]:
     """Make the targets out of the entries of one list call.
 
     Args:
         references: container id to the reference as configured, where the list shows an image id in its place.
         scope: which of several Sidecars on one engine asks.
+        own_id: the container that this Sidecar runs in, if it runs in one.
     """
     found: dict[str, Target] = {}
     for entry in entries:
         target = _target(entry, references.get(entry["Id"], entry["Image"]), default_enable=default_enable)
+        if target is not None and entry["Id"] == own_id:
+            target = replace(target, refusal=_OWN)
         # In the middle of a rollout the name may be free while candidate and parked one stand beside it.
         if (
             target is not None
@@ -65,6 +79,15 @@ def discover(
         ):
             found[target.id] = target
     return list(found.values())
+
+
+def own_container(mountinfo: str) -> str | None:
+    """Find the id of the container that a process runs in, in its ``/proc/self/mountinfo``; None outside of one.
+
+    The engine mounts three files of each container's own folder, on every kind of network.
+    """
+    found = _OWN_MOUNT.search(mountinfo)
+    return found.group(1) if found else None
 
 
 def own_name(entry: Json) -> str:

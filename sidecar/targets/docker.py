@@ -36,10 +36,12 @@ class Scope:
     Attributes:
         default_enable: those without a label as well.
         name: its name among several Sidecars on one engine.
+        own_id: the container that it runs in, if it runs in one.
     """
 
     default_enable: bool = False
     name: str | None = None
+    own_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,11 @@ class DockerDriver:
         for entry in entries:
             await self._learn_reference(entry)
         return reading.discover(
-            entries, self._references, default_enable=self._scope.default_enable, scope=self._scope.name
+            entries,
+            self._references,
+            default_enable=self._scope.default_enable,
+            scope=self._scope.name,
+            own_id=self._scope.own_id,
         )
 
     async def unmanaged(self) -> Sequence[Unmanaged]:

@@ -88,7 +88,7 @@ def test_a_plan_may_be_of_one(daemon: ServedDaemon, run: Run, capsys: Output):
 def test_history_is_of_all_newest_first(daemon: ServedDaemon, run: Run, capsys: Output):
     """Rollouts and deliveries stand in one list, in the order of time."""
     assert run("history", "--limit", "5", "--target", "docker:web") == 0
-    assert daemon.asked == [("history", 5, "docker:web")]
+    assert daemon.asked == [("history", 50, "docker:web")]
     _, rollout, delivery = capsys.readouterr().out.splitlines()
     assert "rolled_back" in rollout
     assert "refused" in delivery

@@ -96,7 +96,8 @@ def test_every_label_is_read() -> None:
 @pytest.mark.parametrize(
     "label, value, message",
     [
-        ("sidecar.enabel", "true", r"label sidecar\.enabel is not known; known are .*sidecar\.enable"),
+        ("sidecar.enabel", "true", r"label sidecar\.enabel is not known; did you mean sidecar\.enable\?"),
+        ("sidecar.zzz", "true", r"label sidecar\.zzz is not known; known are action, approval"),
         ("sidecar.deadline", "soon", r"label sidecar\.deadline='soon': 'soon' is no duration"),
         ("sidecar.rollback", "maybe", r"label sidecar\.rollback='maybe'"),
         ("sidecar.action", "explode", r"label sidecar\.action='explode'.*accepted are recreate, pull, notify"),

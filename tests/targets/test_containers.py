@@ -17,6 +17,7 @@ from sidecar.targets.containers import (
     health_of,
     image_of,
     is_image_id,
+    own_container,
     own_name,
     parse_time,
     previous_reference,
@@ -115,6 +116,21 @@ def test_pull_only_is_an_image_target() -> None:
     (target,) = found(entry() | {"Labels": {"sidecar.enable": "true", "sidecar.action": "pull"}})
     assert (target.id, target.kind) == ("image:docker.io/library/app:1", Kind.IMAGE)
     assert (target.policy.min_ready_seconds, target.policy.rollback) == (0, False)
+
+
+def test_sidecar_does_not_replace_itself() -> None:
+    """Its own container is held with the way to update it: stopping itself, it could not go on."""
+    (own,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-web")
+    assert "cannot stop itself" in own.refusal
+    (other,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-another")
+    assert other.refusal is None
+
+
+def test_a_process_finds_the_container_that_it_runs_in() -> None:
+    """By the files that the engine mounts from the container's folder; outside of one there are none."""
+    line = f"1 2 0:1 /var/lib/docker/containers/{HEX}/hostname /etc/hostname rw - ext4 /dev/sda rw"
+    assert own_container(f"0 1 0:1 / / rw - overlay overlay rw\n{line}\n") == HEX
+    assert own_container("0 1 0:1 / / rw - ext4 /dev/sda rw\n") is None
 
 
 @pytest.mark.parametrize(
