@@ -50,6 +50,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	  echo "== python3-venv is missing: installing it"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null; }
 	@$(PY) -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "== setting up $(VENV): once, some minutes"
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
@@ -105,7 +106,8 @@ sweep: packages ## kill the daemon around every engine call on the engines that 
 tidy: $(STAMP) ## remove what killed test runs left on this machine
 	$(TIDY)
 
-clean: ## remove everything made here, the virtual environment too
+clean: ## remove everything made here, the virtual environment and the cached trees too
+	rm -rf $${XDG_CACHE_HOME:-$$HOME/.cache}/sidecar-testbed
 	rm -rf $(VENV) .cache build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -type d -prune -exec rm -rf {} +
 
