@@ -16,6 +16,7 @@ from sidecar.errors import Transient
 from sidecar.ports import Delivery, Ports
 
 _PAUSE_SECONDS = 2.0
+_BREATH_SECONDS = 0.1
 
 # Told of a delivery once everything it asked for has been looked at, and of what came of it by target.
 Finished = Callable[[Delivery, Mapping[str, str]], None]
@@ -63,6 +64,8 @@ class Dispatcher:
             try:
                 if batch:
                     await self._match(batch)
+                    # The first of a quiet time is looked at at once; those that come close behind share the next look.
+                    await self._ports.clock.sleep(_BREATH_SECONDS)
             except Transient as error:
                 # The deliveries stay, on disk and here; the engine will be back.
                 self._pending = batch + self._pending

@@ -203,3 +203,12 @@ async def test_a_quiet_target_settles_as_its_labels_say_or_as_is_set() -> None:
     office.hints.add = lambda name, _cause, *, delay_seconds=0.0: delays.update({name: delay_seconds})  # type: ignore[method-assign]
     await office.deliver("app:1")
     assert delays == {"docker:a": 9.0, "docker:b": 1.0}
+
+
+async def test_those_that_come_close_behind_share_the_next_look() -> None:
+    """A flood of deliveries asks the engine for its containers ten times a second, however many there are."""
+    office = Office(app("a", "app:1"))
+    begun = office.clock.now()
+    await office.deliver("app:1")
+    assert office.containers.asked == 1
+    assert office.clock.now() - begun == pytest.approx(0.1)
