@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,23 @@ class Daemon:
 
     Args:
         environ: further ``SIDECAR_*`` settings.
-        command: what is run instead of the daemon, around it.
+        around: a command that becomes the daemon's, which is added to it.
     """
 
-    def __init__(self, engine: Engine, folder: Path, *, port: int, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        *,
+        port: int,
+        environ: Mapping[str, str] | None = None,
+        around: Sequence[str] = (),
+    ) -> None:
         self.engine = engine
         self.folder = folder
         self.port = port
         self.environ = dict(environ or {})
+        self.around = around
         self.log = folder / "sidecar.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -65,7 +74,7 @@ class Daemon:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sidecar", "run"],
+                [*self.around, sys.executable, "-m", "sidecar", "run"],
                 env=inherited | settings,
                 cwd=self.folder,
                 stdout=log,
@@ -87,7 +96,18 @@ class Daemon:
             return 0
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> int:
+        """Wait until the process ends by itself, and give its exit status."""
+        assert self._process is not None
         return self._process.wait(timeout=PATIENCE_SECONDS)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def is_ready(self) -> bool:
         """Say whether it answers that it is ready."""

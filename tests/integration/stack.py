@@ -88,7 +88,7 @@ class Stack:
         health = PATIENT if behaviour is Behaviour.HEALTHY else IMPATIENT
         file = f"{service}-{version}"
         image = images.web(
-            f"{self.name}-{file}", behaviour, health=health, files={"/health": _gated(file, behaviour)}, **config
+            f"{self.name}-{file}", behaviour, health=health, files={"/health": gated(file, behaviour)}, **config
         )
         self.pushed[service, version] = images.push(self.registry, image, f"{self.name}/{service}:1")
         return self.pushed[service, version]
@@ -192,7 +192,8 @@ def version_of(inspected: Mapping[str, Any]) -> str:
     return env["VERSION"]
 
 
-def _gated(file: str, behaviour: Behaviour) -> str:
+def gated(file: str, behaviour: Behaviour = Behaviour.HEALTHY) -> str:
+    """Write a health check that succeeds once its gate has this file; that of a bad version never does."""
     if behaviour is Behaviour.HEALTHY:
         return f"#!/bin/sh\n[ -e /gate/{file} ]\n"
     return "#!/bin/sh\necho unhealthy as it should be\nexit 1\n"
