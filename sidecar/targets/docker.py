@@ -327,9 +327,7 @@ class DockerDriver:
         wanted = rollout.from_ if is_old else rollout.to
         image_id = wanted.image_id or ""
         name, ref = target.name + CANDIDATE_SUFFIX, ImageRef.parse(rollout.ref)
-        if wanted.digest is not None and await self._images.id_of(image_id) is None:
-            # Until a container has it, anybody's prune takes away what was pulled by its digest: it has no name.
-            await self._images.pull(ref, wanted.digest, platform=request.platform, target=target.id)
+        await self._images.have(ref, wanted, platform=request.platform, target=target.id)
         async with self._images.tagged(ref, image_id, otherwise=rollout.from_.image_id):
             try:
                 ident = await self._engine.create_container(request.body, name=name, platform=request.platform)

@@ -67,6 +67,7 @@ class ImageDriver:
     async def step(self, target: Target, rollout: Rollout) -> Rollout:
         """Move the tag; then keep the image it named before."""
         if rollout.phase is Phase.UPDATING and rollout.to.image_id is not None:
+            await self._images.have(target.ref, rollout.to, platform=None, target=target.id)
             await self._images.move_tag(target.ref, rollout.to.image_id)
         elif rollout.phase is Phase.FINISHING and rollout.from_.image_id is not None:
             await self._images.keep_previous(target.name, rollout.from_.image_id)

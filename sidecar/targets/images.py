@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from sidecar.core.image import Digest, ImageRef
-from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets._engine import Engine, EngineError
@@ -63,6 +63,14 @@ class Images:
             raise Transient(msg)
         self._events.publish("image.pulled", **about)
         return image
+
+    async def have(self, ref: ImageRef, end: Revision, *, platform: str | None, target: str) -> None:
+        """Have the image of one end of a rollout, which was there when it was prepared.
+
+        Pulled by its digest it has no name: until a tag or a container has it, anybody's prune takes it away.
+        """
+        if end.digest is not None and await self.id_of(end.image_id or "") is None:
+            await self.pull(ref, end.digest, platform=platform, target=target)
 
     def _tell_progress(self, about: Json, progress: Json) -> None:
         self._events.publish("pull.progressed", **about, **progress)

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.decide import Cause, Keep
 from sidecar.core.image import ImageRef
-from sidecar.core.rollout import Phase
+from sidecar.core.rollout import Phase, Revision
 from sidecar.core.target import Kind
 from sidecar.errors import Refused, Transient
 from sidecar.executor import Executor
@@ -240,6 +240,16 @@ async def test_an_image_without_a_container_is_pulled_and_tagged() -> None:
     assert kept.engine.tags[str(REF)] == image_id("c")
     assert kept.engine.tags["sidecar-previous:registry.test_web_1"] == image_id("b")
     assert kept.engine.containers == {}
+
+
+async def test_an_image_that_was_pruned_before_it_got_its_tag_is_pulled_again() -> None:
+    """Pulled by its digest it has no name yet, so that anybody's prune takes it away."""
+    kept = Kept()
+    target = image_target(REF)
+    prepared = await kept.driver.prepare(target, rollout(to=Revision(digest=digest("b"))))
+    del kept.engine.images[image_id("b")]
+    await kept.driver.step(target, prepared)
+    assert kept.engine.tags[str(REF)] == image_id("b")
 
 
 async def test_a_pull_only_rollout_is_over_where_its_old_image_has_gone() -> None:
