@@ -15,7 +15,8 @@ from sidecar.ids import new_id
 from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
 from sidecar.reconciler import Judged, Reconciler
 
-_PATIENCE_SECONDS = 4.0
+# Less than the health check waits, so that it hears which part hangs.
+PATIENCE_SECONDS = 3.0
 _LONGEST_REASON = 300
 
 Probe = Callable[[], Awaitable[str | None]]
@@ -148,10 +149,10 @@ class DaemonControl:
 async def _answer(probe: Probe) -> str | None:
     """Ask one part, which may hang: whoever asks whether we are ready does not wait for ever."""
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await probe()
     except TimeoutError:
-        return f"did not answer within {_PATIENCE_SECONDS:g} seconds"
+        return f"did not answer within {PATIENCE_SECONDS:g} seconds"
 
 
 def _looked(target: Target, judged: Judged | None, rollout: Rollout | None) -> Looked:

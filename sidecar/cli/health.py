@@ -1,4 +1,4 @@
-"""The container's health check: asks the daemon beside it. It runs twice a minute for ever, so it starts at once."""
+"""The container's health check: asks the daemon beside it. It runs every ten seconds for ever, so it starts at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sidecar.cli.output import hint, say
 from sidecar.configuration import peek
 from sidecar.errors import Misconfigured
 
-_SECONDS = 4.0
+# Less than the 5 after which Docker gives up on it.
+PATIENCE_SECONDS = 4.0
 # Listening on all addresses includes these.
 _LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to ask where it listens on all
 
@@ -21,7 +22,7 @@ def healthcheck(environ: Mapping[str, str], cwd: Path, *, ready: bool) -> int:
     if not (port.isascii() and port.isdecimal()):
         msg = f"SIDECAR_PORT={port!r}: a number is accepted"
         raise Misconfigured(msg)
-    connection = http.client.HTTPConnection(_LOOPBACK.get(host, host), int(port), timeout=_SECONDS)
+    connection = http.client.HTTPConnection(_LOOPBACK.get(host, host), int(port), timeout=PATIENCE_SECONDS)
     try:
         connection.request("GET", "/readyz" if ready else "/healthz")
         response = connection.getresponse()

@@ -1,6 +1,7 @@
 """Commands that need no daemon: check, token, url, healthcheck."""
 
 import json
+import re
 import stat
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import sidecar
-from sidecar import cli
-from sidecar.cli import main
+from sidecar import cli, control
+from sidecar.cli import health, main
 from sidecar.errors import Refused, Unreachable
 from tests.cli.served_daemon import ServedDaemon, served
 
@@ -158,6 +159,13 @@ def test_a_daemon_without_its_engine_lives_and_is_not_ready(daemon: ServedDaemon
     assert "does not answer" in capsys.readouterr().out
 
 
+def test_whoever_asks_has_more_patience_than_whom_it_asks():
+    """A part that hangs is named by the daemon before the health check gives up, and that before Docker does."""
+    dockerfile = (Path(sidecar.__file__).parents[1] / "Dockerfile").read_text()
+    docker_gives_up = float(re.search(r"HEALTHCHECK .*--timeout=(\d+)s", dockerfile)[1])
+    assert control.PATIENCE_SECONDS < health.PATIENCE_SECONDS < docker_gives_up
+
+
 @pytest.mark.parametrize("port, status", [("1", 3), ("eighty", 2)])
 def test_no_daemon_is_not_healthy(run: Run, port: str, status: int):
     """Nobody at the port is status 3, and a port that is none a wrong setting."""
@@ -166,7 +174,7 @@ def test_no_daemon_is_not_healthy(run: Run, port: str, status: int):
 
 @pytest.mark.timeout(20)  # it starts Python
 def test_the_health_check_imports_nothing_slow():
-    """It runs twice a minute for ever, so it loads neither models nor a server nor an event loop."""
+    """It runs every ten seconds for ever, so it loads neither models nor a server nor an event loop."""
     program = (
         "import sys; from sidecar.cli import main; main(['healthcheck'], {'SIDECAR_PORT': '1'});"
         "print(*sorted({'pydantic', 'aiohttp', 'asyncio', 'structlog', 'docker', 'rich', 'yaml'} & set(sys.modules)))"
