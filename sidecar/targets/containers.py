@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -274,15 +274,25 @@ def platform_of(image: Json) -> str:
     return "/".join(filter(None, (image.get("Os"), image.get("Architecture"), image.get("Variant"))))
 
 
-def sharers(others: Iterable[Json], container_id: str, name: str) -> list[str]:
-    """Name the containers that share a namespace or volumes of this one, and would lose them with it."""
-    ours = {container_id, name}
-    found = []
-    for other in others:
-        host = other["HostConfig"]
-        modes = [str(host.get(key) or "").partition(":") for key in ("NetworkMode", "IpcMode", "PidMode")]
-        parents = {parent for kind, _, parent in modes if kind == "container"}
-        parents |= {entry.partition(":")[0] for entry in host.get("VolumesFrom") or []}
-        if parents & ours and other["Id"] != container_id:
-            found.append(other["Name"].lstrip("/"))
-    return sorted(found)
+def sharers(others: Collection[Json], container_id: str, name: str) -> list[str]:
+    """Name the containers that have a namespace, volumes or a link of this one, and would lose it with it."""
+    names = {other["Name"].lstrip("/") for other in others}
+
+    def is_this_one(given: str) -> bool:
+        # Volumes may be asked for by the beginning of an id; the engine takes a name before that.
+        return given == name or (given not in names and container_id.startswith(given))
+
+    return sorted(
+        other["Name"].lstrip("/")
+        for other in others
+        if other["Id"] != container_id and any(map(is_this_one, _parents(other["HostConfig"])))
+    )
+
+
+def _parents(host: Json) -> set[str]:
+    """Give the containers that one of this configuration was made from, by name or id as the engine shows them."""
+    modes = [str(host.get(key) or "").partition(":") for key in ("NetworkMode", "IpcMode", "PidMode")]
+    parents = {parent for kind, _, parent in modes if kind == "container"}
+    parents |= {entry.partition(":")[0] for entry in host.get("VolumesFrom") or []}
+    # A link of the default network holds on to the container itself, under whatever name that has.
+    return parents | {link.partition(":")[0].lstrip("/") for link in host.get("Links") or []}

@@ -247,7 +247,7 @@ class DockerDriver:
         inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
         others = [found[0] for found in inspected if found is not None]
         if names := reading.sharers(others, container["Id"], target.name):
-            msg = f"{', '.join(names)} would lose what it shares with {target.name}; recreate both by hand"
+            msg = f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
             raise Refused(msg)
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:

@@ -651,9 +651,16 @@ async def test_what_would_be_lost_is_held_with_the_reason(line: Line) -> None:
     await line.docker("network", "disconnect", "bridge", "alone")
     await line.make("run", "short", f"--network={short}", "--network-alias=web")
     await line.make("run", "parent")
-    await line.docker(
-        "run", "--detach", "--name=child", "--network=container:parent", "--entrypoint=sleep", reference, "9"
-    )
+    await line.make("run", "linked")
+    await line.make("run", "lender")
+    lender = (await line.inspect("lender"))["Id"]
+    others = {
+        "child": "--network=container:parent",
+        "linker": "--link=linked:it",
+        "user": f"--volumes-from={lender[:9]}",
+    }
+    for name, option in others.items():
+        await line.docker("run", "--detach", f"--name={name}", option, "--entrypoint=sleep", reference, "999")
     flags = [f"--label={key}={value}" for key, value in LABELS.items()]
     pinned, ident = f"{line.store.reference('app')}@{digest}", await line.docker("images", "--quiet", reference)
     await line.docker("run", "--detach", "--name=pinned", *flags, pinned)
@@ -663,7 +670,9 @@ async def test_what_would_be_lost_is_held_with_the_reason(line: Line) -> None:
         "swarms": "it is a task of a Swarm service",
         "alone": "it was disconnected from all its networks",
         "short": "it was made with the shortened id of a network",
-        "parent": "child would lose what it shares with parent",
+        "parent": "child would lose namespace, volumes or link of parent",
+        "linked": "linker would lose namespace, volumes or link of linked",
+        "lender": "user would lose namespace, volumes or link of lender",
         "pinned": "its reference is pinned to sha256:",
         "by-id": "it runs the image id ",
     }
@@ -677,7 +686,7 @@ async def test_what_would_be_lost_is_held_with_the_reason(line: Line) -> None:
     assert line.events.named("rollout.stepped") == []
     assert line.events.named("image.pulled") == []
     names = (await line.docker("ps", "--all", "--format={{.Names}}")).split()
-    assert sorted(names) == sorted([*reasons, "child"])
+    assert sorted(names) == sorted([*reasons, *others])
 
 
 async def test_updates_in_a_row_leave_nothing_over(line: Line) -> None:
