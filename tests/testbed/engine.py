@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tests.testbed import trees
 from tests.testbed.api import Api, ApiError
@@ -44,9 +44,11 @@ class Release:
     version: str
     api_version: str
     tree: Recipe
+    builder: Literal["classic", "buildkit"] = "buildkit"
+    """What `docker build` used with it unless it was told otherwise."""
 
 
-OLD: Final = Release(version="20.10", api_version="1.41", tree=trees.OLD_ENGINE)
+OLD: Final = Release(version="20.10", api_version="1.41", tree=trees.OLD_ENGINE, builder="classic")
 NEW: Final = Release(version="26.1", api_version="1.45", tree=trees.NEW_ENGINE)
 RELEASES: Final = {release.version: release for release in (OLD, NEW)}
 
@@ -165,11 +167,14 @@ class Engine:
         return self._client("docker", "compose", *arguments, **options)
 
     def build(self, context: Path, tag: str, *arguments: str, **build_args: str) -> None:
-        """Build an image with BuildKit; `RUN` reaches over HTTP and HTTPS what the host reaches."""
+        """Build an image with the release's own builder; `RUN` reaches over HTTP and HTTPS what the host reaches."""
         proxy = f"http://127.0.0.1:{PROXY_PORT}"
         reach = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
         given = [part for name, value in {**reach, **build_args}.items() for part in ("--build-arg", f"{name}={value}")]
-        self.docker("build", "--provenance=false", "--network", "host", "--tag", tag, *given, *arguments, str(context))
+        kind = {"buildkit": ("1", ["--provenance=false"]), "classic": ("0", [])}
+        buildkit, own = kind[self.release.builder]
+        command = ("build", *own, "--network", "host", "--tag", tag, *given, *arguments, str(context))
+        self.docker(*command, env={"DOCKER_BUILDKIT": buildkit})
 
     def wipe(self) -> None:
         """Bring the engine back to how it was started: no container, volume, network or image that was not kept."""

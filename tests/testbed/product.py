@@ -1,4 +1,7 @@
-"""Sidecar's own image, built from the Dockerfile as it is now; built once for each state of what goes into it."""
+"""Sidecar's own image, built from the Dockerfile as it is now; built once for each state of what goes into it.
+
+Each release of the engine builds its own, with its own builder.
+"""
 
 import hashlib
 import subprocess
@@ -29,21 +32,23 @@ def sidecar_image(engine: Engine) -> str:
     """Put Sidecar's image into an engine, unless it is there, and return its tag."""
     if engine.docker("images", "--quiet", TAG).strip():
         return TAG
-    archive = trees.cache_folder() / f"sidecar-{_state()}.tar"
+    state = _state()
+    archive = trees.cache_folder() / f"sidecar-{state}-{engine.release.version}.tar"
     if archive.exists():
         engine.docker("load", "--quiet", "--input", str(archive))
         return TAG
     engine.build(ROOT, TAG, BASE_IMAGE=standin_base(engine))
-    _keep(engine, archive)
+    _keep(engine, archive, state)
     return TAG
 
 
-def _keep(engine: Engine, archive: Path) -> None:
+def _keep(engine: Engine, archive: Path, state: str) -> None:
     """Save the image for the next run, in the place of those of earlier states."""
     partial = archive.with_suffix(".partial")
     engine.docker("save", "--output", str(partial), TAG)
     for older in archive.parent.glob("sidecar-*.tar"):
-        older.unlink()
+        if state not in older.name:
+            older.unlink(missing_ok=True)
     partial.replace(archive)
 
 

@@ -1,0 +1,73 @@
+"""The real parts as fixtures, and what was measured in passing, which is shown at the end."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.e2e.shipped import Shipped
+from tests.testbed.engine import NEW, OLD, Engine
+from tests.testbed.parts import Parts, parts
+from tests.testbed.product import sidecar_image
+from tests.testbed.registry import Registry
+
+FIGURES = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(scope="session")
+def testbed() -> Iterator[Parts]:
+    """All parts of this run."""
+    with parts() as run:
+        yield run
+
+
+@pytest.fixture
+def engine(testbed: Parts) -> Iterator[Engine]:
+    """Engine 26.1."""
+    yield from _wiped(testbed, NEW.version)
+
+
+@pytest.fixture
+def engine_20(testbed: Parts) -> Iterator[Engine]:
+    """Engine 20.10."""
+    yield from _wiped(testbed, OLD.version)
+
+
+@pytest.fixture
+def registry(testbed: Parts) -> Iterator[Callable[..., Registry]]:
+    """Start a new, empty registry that every engine sees; it takes the options of `Registry`."""
+    started: list[Registry] = []
+
+    def start(**options: object) -> Registry:
+        started.append(testbed.registry(**options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        testbed.drop(one)
+
+
+@pytest.fixture
+def shipped(engine: Engine) -> Shipped:
+    """Sidecar's image, as the Dockerfile makes it now."""
+    return Shipped(engine, sidecar_image(engine))
+
+
+@pytest.fixture
+def measured(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Note a figure, which decides nothing."""
+    figures = request.config.stash.setdefault(FIGURES, {})
+    return figures.__setitem__
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash.get(FIGURES, {})
+    if figures:
+        terminalreporter.section("measured")
+    for what, value in figures.items():
+        terminalreporter.write_line(f"{what:<48} {value}")
+
+
+def _wiped(testbed: Parts, kind: str) -> Iterator[Engine]:
+    one = testbed.engine(kind)
+    yield one
+    one.wipe()
