@@ -78,7 +78,9 @@ def _text(path: tuple[str, ...], value: object, settings: Settings) -> str:
             return "***"
         case None if path in {("token",), ("admin_token",)}:
             return f"made once, kept in {settings.state_dir / (WEBHOOK if path == ('token',) else ADMIN)}"
-        case None:
+        case None if path[0] == "sources" and path[-1] == "token":
+            return _instead_of_a_token(settings.sources[path[1]])
+        case None | "":
             return "-"
         case tuple():
             return ", ".join(map(str, value)) or "-"
@@ -88,6 +90,11 @@ def _text(path: tuple[str, ...], value: object, settings: Settings) -> str:
             return f"{value:g}"
         case _:
             return str(value)
+
+
+def _instead_of_a_token(source: BaseModel) -> str:
+    has_header = isinstance(source, HeaderSource) and source.authorization is not None
+    return "-" if has_header else f"that of {PREFIX}TOKEN"
 
 
 def token(environ: Mapping[str, str], cwd: Path, *, admin: bool, rotate: bool) -> int:

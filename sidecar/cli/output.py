@@ -30,42 +30,18 @@ def shown(text: object) -> str:
     return "".join(char if char.isprintable() or char == "\n" else "?" for char in str(text))
 
 
-def say_table(columns: Row, rows: Sequence[Row]) -> None:
-    """Write rows: as a table on a terminal, in plain columns that grep and awk understand elsewhere."""
+def say_table(columns: Row, rows: Sequence[Row], *, explained: bool = False) -> None:
+    """Write rows: as a table on a terminal, in plain columns that grep and awk understand elsewhere.
+
+    Args:
+        explained: whether the last column is a text that explains the rest of its row.
+    """
     rows = [[" ".join(shown(cell).split()) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        _draw(columns, rows)
+        from sidecar.cli.table import draw
+
+        draw(columns, rows, explained=explained)
         return
     widths = [max(len(row[index]) for row in (columns, *rows)) for index in range(len(columns))]
     for row in (columns, *rows):
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _draw(columns: Row, rows: Sequence[Row]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    Console().print(table)
-
-
-# Words that stand alone in a cell and say how it went.
-_STYLES = {
-    "keep": "green",
-    "succeeded": "green",
-    "accepted": "green",
-    "ok": "green",
-    "hold": "yellow",
-    "warning": "yellow",
-    "ignored": "dim",
-    "rollout": "cyan",
-    "refused": "red",
-    "rolled_back": "red",
-    "failed": "red",
-}

@@ -45,7 +45,7 @@ def targets(asked: Daemon, *, as_json: bool) -> int:
         return 0
     managed = [_target_row(each) for each in body["targets"]]
     left_alone = [(each["name"], each["image"], "", "", f"not managed: {each['reason']}") for each in body["unmanaged"]]
-    say_table(("TARGET", "IMAGE", "RUNNING", "VERDICT", "WHY"), [*managed, *left_alone])
+    say_table(("TARGET", "IMAGE", "RUNNING", "VERDICT", "WHY"), [*managed, *left_alone], explained=True)
     return 0
 
 
@@ -66,7 +66,7 @@ def plan(asked: Daemon, what: str | None, *, as_json: bool) -> int:
         )
         for each in body["plan"]
     ]
-    say_table(("TARGET", "IMAGE", "RUNNING", "AVAILABLE", "VERDICT", "WHY"), rows)
+    say_table(("TARGET", "IMAGE", "RUNNING", "AVAILABLE", "VERDICT", "WHY"), rows, explained=True)
     return 0
 
 
@@ -74,6 +74,8 @@ def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> 
     """Show what happened of late, newest first."""
     # A rollout is recorded many times, of which one row for each phase is shown.
     wanted = limit if as_json else min(limit * 10, 1000)
+    if target and ":" not in target:
+        target = f"docker:{target}"
     body = asked.get("/history", limit=wanted, target=target, bodies="true" if as_json else None)
     if as_json:
         say_json(body)
@@ -93,7 +95,11 @@ def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> 
         )
         for each in body["deliveries"]
     ]
-    say_table(("TIME", "WHO", "WHAT", "WHICH", "WHY"), sorted(rows, reverse=True)[:limit])
+    latest = sorted(rows, reverse=True)[:limit]
+    columns = ("TIME", "WHO", "WHAT", "WHICH", "WHY")
+    say_table(columns, [(_to_the_second(time), *rest) for time, *rest in latest], explained=True)
+    if not latest:
+        hint("nothing is recorded" + (f" of {target}" if target else ""))
     return 0
 
 
@@ -104,7 +110,7 @@ def update(asked: Daemon, what: str, *, wait: bool, as_json: bool) -> int:
         if as_json:
             say_json(body)
         else:
-            say(f"enqueued {', '.join(body['targets'])}; follow it by {body['delivery']}")
+            _say_enqueued(body["targets"], body["delivery"])
         return 0
     with asked.events() as events:
         # Only now, so that nothing that follows from it is missed.
@@ -126,9 +132,14 @@ def release(asked: Daemon, what: str, *, as_json: bool) -> int:
         say_json(body)
         return 0
     for target_id, count in body["released"].items():
-        say(f"{target_id}: {count} digests may be tried again")
-    say(f"enqueued; follow it by {body['delivery']}")
+        digests = "1 digest" if count == 1 else f"{count} digests"
+        say(f"{target_id}: {digests} may be tried again" if count else f"{target_id}: no digest had failed")
+    _say_enqueued(body["released"], body["delivery"])
     return 0
+
+
+def _say_enqueued(target_ids: Iterable[str], delivery_id: str) -> None:
+    say(f"enqueued {', '.join(target_ids)} as delivery {delivery_id}; `sidecar history` shows what becomes of it")
 
 
 def _follow(followed: Followed, events: Iterable[Any], shown: Display) -> str:
@@ -171,6 +182,10 @@ def _follow_on(asked: Daemon, followed: Followed, shown: Display, last_id: str) 
 def _target_row(target: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     why = f"{target['phase']}: {target['reason']}" if target["phase"] else target["reason"]
     return target["id"], target["image"], _digest(target["running"]), target["verdict"], why
+
+
+def _to_the_second(time: str) -> str:
+    return time.partition(".")[0] + "Z"
 
 
 def _digest(digest: str) -> str:

@@ -47,8 +47,24 @@ def test_check_prints_what_counts_and_where_from(run: Run, tmp_path: Path, capsy
     assert lines["SIDECAR_ALLOWED_PUSHERS"].split() == ["a,", "b", "environment"]
     assert lines["SIDECAR_DEBOUNCE_SECONDS"].split() == ["2.5", "environment"]
     assert lines["SIDECAR_ADMIN_TOKEN"].startswith("made once, kept in")
+    assert lines["SIDECAR_ENV"].split() == ["-", "default"]
     assert TOKEN not in text
     assert not (tmp_path / "state").exists()
+
+
+def test_check_names_no_token_where_a_header_is_expected(run: Run, capsys: Output):
+    """A source with an `Authorization` of its own takes no token."""
+    assert run("check", SIDECAR_SOURCES__DISTRIBUTION__AUTHORIZATION=f"Bearer {TOKEN}") == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["SIDECAR_SOURCES__DISTRIBUTION__TOKEN"] == ["-", "default"]
+    assert lines["SIDECAR_SOURCES__DISTRIBUTION__AUTHORIZATION"] == ["***", "environment"]
+
+
+def test_check_says_which_token_counts_where_a_source_has_none(run: Run, capsys: Output):
+    """A source without a credential of its own is not open to all: it takes the token of all sources."""
+    assert run("check") == 0
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["SIDECAR_SOURCES__DOCKERHUB__TOKEN"] == ["that", "of", "SIDECAR_TOKEN", "default"]
 
 
 def test_check_prints_json(run: Run, capsys: Output):

@@ -4,9 +4,11 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import socket
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from structlog.testing import capture_logs
 from sidecar.cli import main, remote
 from sidecar.cli.daemon import Event
 from sidecar.cli.follow import Followed
+from sidecar.cli.output import say_table
 from sidecar.core.decide import Hold
 from sidecar.core.order import Member, order
 from sidecar.errors import Transient
@@ -50,11 +53,21 @@ class Terminal(io.StringIO):
         return True
 
     @classmethod
-    def opened(cls, monkeypatch: pytest.MonkeyPatch) -> "Terminal":
+    def opened(cls, monkeypatch: pytest.MonkeyPatch, width: int = 200) -> "Terminal":
         terminal = cls()
         monkeypatch.setattr(sys, "stdout", terminal)
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", str(width))
         return terminal
+
+    @property
+    def plain(self) -> str:
+        """What is read, without colours and movements."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
+
+    @property
+    def letters(self) -> Counter[str]:
+        """What is read, however it is laid out."""
+        return Counter(re.sub(r"[\s\u2500]", "", self.plain))
 
 
 @pytest.mark.parametrize(
@@ -100,8 +113,23 @@ def test_history_shows_when_a_phase_was_entered(daemon: ServedDaemon, run: Run, 
     daemon.recorded_at = [1700000003.0, 1700000002.0]
     assert run("history") == 0
     _, rollout, delivery = capsys.readouterr().out.splitlines()
-    assert rollout.startswith("2023-11-14T22:13:22.000Z")
+    assert rollout.startswith("2023-11-14T22:13:22Z ")
     assert "dockerhub" in delivery
+
+
+def test_history_is_of_a_container_by_its_name_too(daemon: ServedDaemon, run: Run):
+    """A container is meant by its name, as it is by the other commands."""
+    assert run("history", "--limit", "5", "--target", "web") == 0
+    assert daemon.asked == [("history", 50, "docker:web")]
+
+
+def test_an_empty_history_says_so(daemon: ServedDaemon, run: Run, capsys: Output):
+    """Where nothing happened, a person is told that it is not for want of looking."""
+    daemon.recorded_at, daemon.deliveries = [], []
+    assert run("history", "--target", "nope") == 0
+    output = capsys.readouterr()
+    assert output.out.split() == ["TIME", "WHO", "WHAT", "WHICH", "WHY"]
+    assert output.err == "nothing is recorded of docker:nope\n"
 
 
 @pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"], ["release", "web"]])
@@ -122,10 +150,48 @@ def test_on_a_terminal_rows_are_a_table(daemon: ServedDaemon, run: Run, monkeypa
     assert "docker:web" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("command", ["targets", "plan", "history", "check"])
+def test_a_table_fits_its_terminal(
+    daemon: ServedDaemon, run: Run, monkeypatch: pytest.MonkeyPatch, command: str, width: int
+):
+    """No line is wider than the terminal, and nothing is left out for that."""
+    terminal = Terminal.opened(monkeypatch, width)
+    assert run(command) == 0
+    assert max(map(len, terminal.plain.splitlines())) <= width
+    wide = Terminal.opened(monkeypatch, 1000)
+    assert run(command) == 0
+    assert wide.letters - terminal.letters in (Counter(), Counter("WHY"))
+
+
+def test_what_explains_a_row_goes_below_it_where_it_finds_no_room(monkeypatch: pytest.MonkeyPatch):
+    """A narrow terminal shows references, digests and verdicts whole, and the reason under them over its full width."""
+    rows = [["docker:web", "me/app:1", "hold", "waits for " + "somebody " * 9], ["docker:db", "me/db:1", "keep", ""]]
+    terminal = Terminal.opened(monkeypatch, 60)
+    say_table(("TARGET", "IMAGE", "VERDICT", "WHY"), rows, explained=True)
+    assert terminal.plain.splitlines() == [
+        "TARGET      IMAGE     VERDICT",
+        "\u2500" * 29,
+        "docker:web  me/app:1  hold",
+        "    waits for somebody somebody somebody somebody somebody",
+        "    somebody somebody somebody somebody",
+        "docker:db   me/db:1   keep",
+    ]
+
+
+def test_a_cell_that_is_too_wide_goes_on_in_the_next_line(monkeypatch: pytest.MonkeyPatch):
+    """Where no column is an explanation the widest gives way."""
+    terminal = Terminal.opened(monkeypatch, 30)
+    say_table(("SETTING", "VALUE"), [["SIDECAR_ALLOWED_REPOSITORIES", "me/*"]])
+    assert terminal.plain.splitlines()[2:] == ["SIDECAR_ALLOWED_REPOSIT  me/*", "ORIES"]
+
+
 def test_an_update_is_enqueued(daemon: ServedDaemon, run: Run, capsys: Output):
     """Without --wait it ends once the daemon has it."""
     assert run("update", "web") == 0
-    assert capsys.readouterr().out == "enqueued docker:web; follow it by delivery-2\n"
+    assert capsys.readouterr().out == (
+        "enqueued docker:web as delivery delivery-2; `sidecar history` shows what becomes of it\n"
+    )
 
 
 def test_a_release_says_what_may_be_tried_again(daemon: ServedDaemon, run: Run, capsys: Output):
@@ -134,7 +200,7 @@ def test_a_release_says_what_may_be_tried_again(daemon: ServedDaemon, run: Run, 
     assert daemon.asked == [("release", "docker:web")]
     assert capsys.readouterr().out.splitlines() == [
         "docker:web: 2 digests may be tried again",
-        "enqueued; follow it by delivery-3",
+        "enqueued docker:web as delivery delivery-3; `sidecar history` shows what becomes of it",
     ]
 
 

@@ -54,6 +54,7 @@ class FakeControl:
         self.unwell: dict[str, str] = {}
         self.fails: Exception | None = None
         self.recorded_at = [1700000001.5]
+        self.deliveries = [DELIVERY]
 
     def _note(self, *what: object) -> None:
         self.asked.append(what)
@@ -82,7 +83,7 @@ class FakeControl:
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         self._note("history", limit, target_id)
         transitions = [Transition(rollout=ROLLOUT, recorded_at=seconds) for seconds in self.recorded_at]
-        return History(transitions=transitions, deliveries=[DELIVERY])
+        return History(transitions=transitions, deliveries=self.deliveries)
 
     async def ready(self) -> Mapping[str, str]:
         return self.unwell
