@@ -43,6 +43,7 @@ class World:
     daemon: Daemon
     tag: str = "web:1"
     pushed: dict[str, str] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
     @property
     def ref(self) -> str:
@@ -82,9 +83,8 @@ class World:
         return sorted(self.engine.docker("volume", "ls", "--quiet").split())
 
     def tags(self) -> set[str]:
-        """Give every local tag."""
-        rows = self.engine.docker("images", "--format={{.Repository}}:{{.Tag}}").split()
-        return {row for row in rows if not row.endswith(":<none>")}
+        """Give every local tag but those of images that the engine keeps from test to test."""
+        return set(local_tags(self.engine) - self.kept)
 
     def version(self, name: str = "web") -> str:
         """Give the version that a container says it is."""
@@ -101,4 +101,10 @@ def make_world(engine: Engine, registry: Any, folder: Path, **environ: str) -> W
     port = free_port()
     daemon = Daemon(engine, folder, port=port, environ=environ)
     started = registry(notifications=[Notification(url=daemon.hook, name="sidecar")])
-    return World(engine, started, daemon)
+    return World(engine, started, daemon, kept=local_tags(engine))
+
+
+def local_tags(engine: Engine) -> frozenset[str]:
+    """Give every tag of an engine."""
+    rows = engine.docker("images", "--format={{.Repository}}:{{.Tag}}").split()
+    return frozenset(row for row in rows if not row.endswith(":<none>"))
