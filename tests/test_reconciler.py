@@ -254,6 +254,42 @@ async def test_what_a_persons_tool_takes_away_stays_away() -> None:
     assert world.engine.calls.count("create web.sidecar-new") == 1
 
 
+@pytest.mark.parametrize("healthy_after", [3.0, None])
+async def test_what_a_person_stops_in_the_gate_stays_stopped(healthy_after: float | None) -> None:
+    """The update is taken back and its digest not rejected; started again, the container is updated."""
+    world = World(new=Behaviour(healthy_after=healthy_after))
+    world.hints.on_wait = once(lambda: end(world, "web"))
+    await world.live(passes=1)
+    assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+    (container,) = world.engine.containers.values()
+    assert (container["id"], container["name"], container["up"]) == (world.old_id, "web", False)
+    assert container["host"]["RestartPolicy"]["Name"] == "always"
+    verdict = await world.live(passes=1)
+    assert isinstance(verdict, Hold)
+    assert "what was stopped stays stopped" in verdict.reason
+    world.engine.begin(container)
+    await world.live()
+    at_rest(world, "b")
+
+
+async def test_what_a_person_stops_in_the_gate_of_a_rollback_stays_stopped() -> None:
+    """The old one is in its place, and is not started against their will; the digest was rejected before."""
+    world = World(new=Behaviour(unhealthy_after=1.0))
+
+    def stop_the_old_one() -> None:
+        container = world.engine.named("web")
+        if container is not None and container["id"] == world.old_id and container["up"]:
+            end(world, "web")
+
+    world.hints.on_wait = stop_the_old_one
+    await world.live(passes=1)
+    assert world.phases()[-1] is Phase.ROLLED_BACK
+    (container,) = world.engine.containers.values()
+    assert (container["id"], container["up"]) == (world.old_id, False)
+    assert list(await world.journal.rejected(TARGET, "registry.test/web")) == [digest("b")]
+
+
 async def test_what_a_person_took_away_while_the_process_was_dead_stays_away() -> None:
     """Killed right after the start, which it did not live to record: what is gone afterwards was removed."""
     world = World(bomb=Bomb())

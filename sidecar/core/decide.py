@@ -238,6 +238,11 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     match _gate(rollout, observed):
         case _Settled():
             return rollout.enter(Phase.FINISHING)
+        case _Stopped() if rollout.rollback and rollout.from_.instance is not None:
+            taken_back = rollout.enter(Phase.ROLLING_BACK, "was stopped by somebody meanwhile")
+            return replace(taken_back, run_state=State.EXITED, is_taken_back=True)
+        case _Stopped():
+            return replace(rollout.enter(Phase.FINISHING), run_state=State.EXITED)
         case _Broken(reason) if rollout.rollback and rollout.from_.instance is not None:
             return rollout.enter(Phase.ROLLING_BACK, reason)
         case _Broken(reason):
@@ -265,6 +270,8 @@ def _roll_back(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     match _gate(rollout, observed):
         case _Settled():
             return replace(rollout, settled=True)
+        case _Stopped():
+            return replace(rollout, run_state=State.EXITED)
         case _Broken(reason):
             return rollout.enter(Phase.FAILED, f"{rollout.reason}; then the one put back failed as well: {reason}")
         case undecided:
@@ -277,11 +284,16 @@ class _Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stopped:
+    """Somebody stopped it, and what was stopped stays stopped."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Broken:
     reason: str
 
 
-def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Settled | _Broken:
+def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Settled | _Stopped | _Broken:
     """Watch the goal's container, which is in its place, until it has been healthy long enough or failed."""
     detail = f" ({observed.detail})" if observed.detail else ""
     if observed.state in (State.CREATED, State.EXITED):
@@ -296,11 +308,13 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     return _watch(rollout, observed, detail)
 
 
-def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Broken:
+def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Stopped | _Broken:
     """Start the goal's container, a few times; one that ended after a start may have been stopped to be removed."""
     ended_at = observed.finished_at if observed.state is State.EXITED and rollout.goal_starts else None
     if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
         return Wait(min(LOOK_SECONDS, rest))
+    if ended_at is not None and observed.is_stopped and ended_at >= (rollout.goal_started_at or observed.now):
+        return _Stopped()  # and not by us, before this phase
     if rollout.goal_starts < MOST_RESTARTS:
         return Step(is_start=True)
     word = "did not start" if observed.state is State.CREATED else "exited"

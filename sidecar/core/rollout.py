@@ -64,6 +64,7 @@ class Rollout:
         goal_starts: how often we started it again after it had exited.
         changed_at: when it was first seen that somebody else had changed the target (engine's clock).
         settled: the gate of the rollback is passed; what is left is to pause it again.
+        is_taken_back: somebody stopped the new container in its gate, which says nothing against its image.
         is_broken: the gate failed and nothing is put back, as its labels ask.
         reason: why the phase was entered; empty while all goes well.
         log_tail: the last lines of the container that failed its gate.
@@ -92,6 +93,7 @@ class Rollout:
     goal_starts: int = 0
     changed_at: float | None = None
     settled: bool = False
+    is_taken_back: bool = False
     is_broken: bool = False
     reason: str = ""
     log_tail: str = ""
@@ -116,7 +118,7 @@ class Rollout:
         """The digest whose container was started and failed its gate; it is not tried again."""
         # Each value since then says so: the record of the one that said it first may have failed.
         has_failed = self.phase in (Phase.ROLLING_BACK, Phase.ROLLED_BACK, Phase.FAILED)
-        return self.to.digest if has_failed or self.is_broken else None
+        return self.to.digest if (has_failed and not self.is_taken_back) or self.is_broken else None
 
     def as_target(self) -> Target:
         """Give the target it is of, for when nothing of that is to be seen on the engine."""

@@ -103,6 +103,7 @@ class Observed:
         healthy_since: the first success of the unbroken tail of successes, or the start without a health check;
             None while it is not healthy.
         detail: what the engine says of its end, for a reason: an exit code, an error of its start, out of memory.
+        is_stopped: somebody stopped it, for its restart policy would have started it again.
         is_doubled: what a rollout put aside runs as well, for somebody started it.
         at_rest: nothing of a rollout is left to do or to clean: no candidate, nothing parked, restart policy and tag
             as they should be.
@@ -118,5 +119,6 @@ class Observed:
     restarts: int = 0
     healthy_since: float | None = None
     detail: str = ""
+    is_stopped: bool = False
     is_doubled: bool = False
     at_rest: bool = True

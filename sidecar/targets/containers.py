@@ -212,6 +212,13 @@ def state_of(container: Json) -> State:
     return _STATES.get(container["State"].get("Status", ""), State.EXITED)
 
 
+def was_stopped(container: Json) -> bool:
+    """Say whether somebody stopped a container: the engine itself would have started it again."""
+    policy = (container["HostConfig"].get("RestartPolicy") or {}).get("Name")
+    has_ended = state_of(container) is State.EXITED and not container["State"].get("Error")
+    return has_ended and policy in ("always", "unless-stopped")
+
+
 def health_of(container: Json) -> Checked:
     """Read its health: that of its check, or that it stays up where it has none."""
     state = container["State"]

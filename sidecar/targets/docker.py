@@ -119,6 +119,7 @@ class DockerDriver:
             restarts=container.get("RestartCount") or 0,
             healthy_since=self._remembered(target.id, container, checked),
             detail=reading.detail_of(container),
+            is_stopped=reading.was_stopped(container),
             is_doubled=look.parked is not None and reading.state_of(look.parked) not in _ARE_DOWN,
             at_rest=is_at_rest,
         )

@@ -362,6 +362,34 @@ def test_what_ended_after_a_start_is_not_started_again_at_once() -> None:
     assert next_step(BACK, replace(RESTORED, state=State.EXITED, finished_at=NOW - 1)) == Step(is_start=True)
 
 
+def test_what_a_person_stopped_in_the_gate_is_taken_back_and_not_rejected() -> None:
+    """The old one is put back and stays stopped as well; where nothing is put back the new one stays, stopped."""
+    stopped = replace(AT_GOAL, state=State.EXITED, finished_at=NOW - 5, is_stopped=True)
+    gated = replace(GATED, goal_starts=1)
+    back = next_step(gated, stopped)
+    assert isinstance(back, Rollout)
+    assert (back.phase, back.run_state, back.rejected) == (Phase.ROLLING_BACK, State.EXITED, None)
+    ended = next_step(back, observed(state=State.EXITED))
+    assert isinstance(ended, Rollout)
+    assert (ended.phase, ended.rejected) == (Phase.ROLLED_BACK, None)
+    left = next_step(replace(gated, rollback=False), stopped)
+    assert isinstance(left, Rollout)
+    assert (left.phase, left.run_state, left.rejected) == (Phase.FINISHING, State.EXITED, None)
+
+
+def test_what_a_person_stopped_in_the_gate_of_a_rollback_is_left_stopped() -> None:
+    """The digest failed before that, and stays rejected."""
+    back = replace(BACK, goal_starts=1)
+    ours = replace(RESTORED, state=State.EXITED, finished_at=NOW - 50, is_stopped=True)
+    assert next_step(back, ours) == Step(is_start=True)
+    stopped = replace(RESTORED, state=State.EXITED, finished_at=NOW - 5, is_stopped=True)
+    left = next_step(back, stopped)
+    assert left == replace(back, run_state=State.EXITED)
+    ended = next_step(left, stopped)
+    assert isinstance(ended, Rollout)
+    assert (ended.phase, ended.rejected) == (Phase.ROLLED_BACK, NEW)
+
+
 def test_one_put_aside_that_somebody_started_is_stopped_again() -> None:
     """Both may write to one volume."""
     assert next_step(GATED, replace(AT_GOAL, is_doubled=True)) == Step()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.stack import Stack
+from tests.integration.stack import Stack, version_of
 from tests.testbed.engine import Engine
 from tests.testbed.errors import PartError
 from tests.testbed.images import Behaviour
@@ -32,8 +32,8 @@ def make(engine_26: Engine, registry: Callable[..., Registry], tmp_path: Path) -
     """Bring a project of these services up, with a daemon of its own that looks after it."""
     made: list[Stack] = []
 
-    def make_stack(*services: str, name: str = "shop") -> Stack:
-        chosen = {service: SHOP[service] for service in services}
+    def make_stack(*services: str, name: str = "shop", **more: str) -> Stack:
+        chosen = {service: {**SHOP[service], **more} for service in services}
         made.append(Stack.make(engine_26, registry, tmp_path / name, chosen, name=name))
         return made[-1]
 
@@ -201,6 +201,25 @@ def test_what_people_take_down_in_the_gate_stays_down(make: Make) -> None:
     stack, *_ = side_by_side(make, commands, act)
     assert len(data) == len(commands)
     assert stack.unused_volumes() <= data
+
+
+def test_what_people_stop_in_the_gate_stays_stopped(make: Make) -> None:
+    """The update is taken back and nothing is rejected; started again, the service is updated."""
+    stack = make("web", restart="unless-stopped")
+    stack.push("web", "2", Volumes={"/cache": {}})
+    stack.begins_gate("web", "2")
+    stack.compose("stop")
+    stack.daemon.until_told("rollout.rolled_back")
+    stack.daemon.until_told("target.held", count=2)
+    (only,) = stack.inspects().values()
+    assert only["State"]["Status"] == "exited"
+    assert version_of(only) == "shop-web-1"
+    assert only["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    stack.expect_nothing_left()
+    stack.open_gate("web", "2")
+    stack.compose("start")
+    stack.until_it_runs(web_1="web-2")
+    stack.expect_nothing_left()
 
 
 def test_compose_makes_again_what_was_removed_in_the_gate(make: Make) -> None:

@@ -24,6 +24,7 @@ from sidecar.targets.containers import (
     replacement_of,
     sharers,
     state_of,
+    was_stopped,
     why_unmanaged,
 )
 
@@ -180,6 +181,26 @@ def test_names_are_read_past_links_and_suffixes() -> None:
     assert own_name({"Names": ["/db/web", "/web"], "Id": "x"}) == "web"
     assert own_name({"Names": [], "Id": "abcdefghijklmnop"}) == "abcdefghijkl"
     assert base_name("web.sidecar-new") == base_name("web.sidecar-old") == base_name("web") == "web"
+
+
+@pytest.mark.parametrize(
+    "policy, status, error, was_it",
+    [
+        ("always", "exited", "", True),
+        ("unless-stopped", "exited", "", True),
+        ("on-failure", "exited", "", False),
+        ("no", "exited", "", False),
+        ("always", "restarting", "", False),
+        ("always", "created", "", False),
+        ("always", "exited", "driver failed programming external connectivity", False),
+    ],
+)
+def test_what_the_engine_would_have_started_again_was_stopped(
+    policy: str, status: str, error: str, was_it: bool
+) -> None:
+    """By somebody, unless its restart failed."""
+    container = {"HostConfig": {"RestartPolicy": {"Name": policy}}, "State": {"Status": status, "Error": error}}
+    assert was_stopped(container) is was_it
 
 
 @pytest.mark.parametrize(
