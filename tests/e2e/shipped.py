@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from tests.testbed.engine import Engine
@@ -30,9 +31,9 @@ class Answer:
     err: str
 
 
-def ask(command: list[str], **environ: str) -> Answer:
+def ask(command: list[str], *, cwd: Path | None = None, **environ: str) -> Answer:
     """Run a command to its end."""
-    options: dict[str, Any] = {"env": {**os.environ, **environ}, "stdin": subprocess.DEVNULL}
+    options: dict[str, Any] = {"env": {**os.environ, **environ}, "stdin": subprocess.DEVNULL, "cwd": cwd}
     done = subprocess.run(command, check=False, capture_output=True, text=True, **options)
     return Answer(done.returncode, done.stdout, done.stderr)
 
