@@ -13,6 +13,10 @@ GATEWAY_PRIORITY: Api = (1, 48)
 # The engine resolves no names on these, and refuses aliases there.
 _WITHOUT_ALIASES = frozenset({"default", "bridge", "host", "none"})
 SHORT_ID_LENGTH = 12
+# How the MAC addresses begin that engines make up; from this version on they make up any that is locally administered.
+_MADE_UP_MAC = "02:42:"
+_ANY_LOCAL_MAC: Api = (1, 48)
+_LOCALLY_ADMINISTERED = 0x02
 
 
 def short_id(container: Json) -> str:
@@ -44,11 +48,20 @@ def endpoint_config(container: Json, name: str, *, api: Api) -> Json:
     asked |= {key: endpoint[key] for key in ("Links", "DriverOpts") if endpoint.get(key)}
     if endpoint.get("GwPriority") and api >= GATEWAY_PRIORITY:
         asked["GwPriority"] = endpoint["GwPriority"]
+    if api >= MANY_AT_CREATE and _is_chosen(endpoint.get("MacAddress") or _MADE_UP_MAC, api):
+        asked["MacAddress"] = endpoint["MacAddress"]
     # Engines before 25, and API versions before 1.45, list the short id among the aliases. It would stay for ever.
     aliases = [alias for alias in endpoint.get("Aliases") or [] if alias != short_id(container)]
     if aliases and name not in _WITHOUT_ALIASES:
         asked["Aliases"] = aliases
     return asked
+
+
+def _is_chosen(mac_address: str, api: Api) -> bool:
+    """Say whether no engine makes up such a MAC address; which of the others a user chose, no inspect says."""
+    if api < _ANY_LOCAL_MAC:
+        return not mac_address.startswith(_MADE_UP_MAC)
+    return not int(mac_address[:2], 16) & _LOCALLY_ADMINISTERED
 
 
 def _primary(container: Json) -> str:

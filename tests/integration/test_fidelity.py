@@ -460,16 +460,27 @@ async def test_legacy_links_stay(line: Line) -> None:
     assert await line.docker("exec", "web", "wget", "-q", "-O", "-", "http://store:8080/") == "1"
 
 
+@pytest.mark.usefixtures("networks")
 async def test_a_mac_address_stays_only_if_a_user_chose_it(line: Line) -> None:
-    """A MAC address that was asked for is kept; a generated one is not made one that was asked for."""
+    """A MAC address that was asked for is kept, on each network; a generated one is not made one that was asked for."""
     chosen = "02:42:0a:5b:00:77"
-    option = Case(body={"MacAddress": chosen}) if is_old(line) else made(f"--mac-address {chosen}")
-    inspects = await updated(line, {"chosen": option, "generated": made()})
-    found = {
-        name: after["NetworkSettings"]["Networks"]["bridge"]["MacAddress"] for name, (_, after) in inspects.items()
+    cases = {
+        "chosen": Case(body={"MacAddress": chosen}) if is_old(line) else made(f"--mac-address {chosen}"),
+        "generated": made(joins=(("one",),)),
     }
-    assert found["chosen"] == chosen
-    assert not inspects["generated"][1]["Config"].get("MacAddress")
+    if not is_old(line):  # which knows one address a container
+        second = "--network name=two,mac-address=00:16:3e:00:00:02"
+        cases["further"] = made(f"--network name=one,mac-address=00:16:3e:00:00:01 {second}")
+    inspects = {name: after for name, (_, after) in (await updated(line, cases)).items()}
+    assert mac_addresses(inspects["chosen"]) == [chosen]
+    assert not inspects["generated"]["Config"].get("MacAddress")
+    assert all(address.startswith("02:42:") for address in mac_addresses(inspects["generated"]))
+    if "further" in inspects:
+        assert mac_addresses(inspects["further"]) == ["00:16:3e:00:00:01", "00:16:3e:00:00:02"]
+
+
+def mac_addresses(container: Json) -> list[str]:
+    return sorted(endpoint["MacAddress"] for endpoint in container["NetworkSettings"]["Networks"].values())
 
 
 async def test_a_hostname_stays_only_if_a_user_chose_it(line: Line) -> None:

@@ -328,6 +328,26 @@ def test_a_mac_address_goes_where_the_api_takes_it(api, on_top, on_primary):
     assert request.body["NetworkingConfig"]["EndpointsConfig"]["n"] == on_primary
 
 
+@pytest.mark.parametrize(
+    "api, address, sent",
+    [
+        ((1, 43), "de:ad:be:ef:00:01", {}),
+        ((1, 44), "de:ad:be:ef:00:01", {"MacAddress": "de:ad:be:ef:00:01"}),
+        ((1, 47), "02:42:0a:00:00:07", {}),
+        ((1, 48), "de:ad:be:ef:00:01", {}),
+        ((1, 48), "02:42:0a:00:00:07", {}),
+        ((1, 48), "00:11:22:00:00:01", {"MacAddress": "00:11:22:00:00:01"}),
+        ((1, 48), "", {}),
+    ],
+)
+def test_a_mac_address_on_a_further_network_is_kept_where_no_engine_makes_up_such(api, address, sent):
+    """Row 14: the inspect says only of the primary one whether it was asked for; of others their look has to say it."""
+    networks = {"a": endpoint(), "n": endpoint(MacAddress=address)}
+    request = request_for(container(host={"NetworkMode": "a"}, networks=networks), api=api)
+    further = {connect.network: connect.endpoint for connect in request.connects}
+    assert (request.body["NetworkingConfig"]["EndpointsConfig"] | further)["n"] == sent
+
+
 def test_a_mac_address_of_a_network_left_by_hand_is_gone_with_it():
     """Rows 14 and 42: without the endpoint that it was asked for on, a MAC address has no place."""
     old = container(config={"MacAddress": "02:00:00:00:00:01"}, host={"NetworkMode": "n"}, networks={})
