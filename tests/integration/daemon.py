@@ -44,6 +44,8 @@ class Daemon:
         self.environ = dict(environ or {})
         self.around = around
         self.log = folder / "sidecar.log"
+        self._told: list[dict[str, Any]] = []
+        self._read_bytes = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -139,12 +141,12 @@ class Daemon:
 
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Give the log so far, or the lines of one event."""
-        found = [
-            json.loads(line)
-            for line in self.log.read_text().splitlines()
-            if line.startswith("{") and line.endswith("}")
-        ]
-        return [line for line in found if event in (None, line["event"])]
+        with self.log.open("rb") as log:
+            log.seek(self._read_bytes)
+            whole, newline, _ = log.read().rpartition(b"\n")
+        self._read_bytes += len(whole) + len(newline)
+        self._told += [json.loads(line) for line in whole.splitlines() if line.startswith(b"{") and line.endswith(b"}")]
+        return [line for line in self._told if event in (None, line["event"])]
 
     def until(self, is_so: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for something that has to come; never for something that must not."""

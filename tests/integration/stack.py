@@ -145,8 +145,10 @@ class Stack:
         expected = {name.replace("_", "-"): version for name, version in versions.items()}
 
         def is_so() -> bool:
+            if self.versions() != expected:
+                return False
             targets = self.daemon.get("/api/v1/targets")[1]["targets"]
-            return self.versions() == expected and all(target["phase"] == "" for target in targets)
+            return all(target["phase"] == "" for target in targets)
 
         self.daemon.until(is_so, f"{expected} run at rest; now {self.versions()}")
 
