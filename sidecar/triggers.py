@@ -28,6 +28,7 @@ class Triggers:
 
     Args:
         known: the ids of targets that have been looked at.
+        manages: says by its labels whether a container is looked after.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Triggers:
         queue: WorkQueue,
         dispatcher: Dispatcher,
         known: Container[str],
+        manages: Callable[[Mapping[str, str]], bool],
     ) -> None:
         self._ports = ports
         self._engine = engine
         self._queue = queue
         self._dispatcher = dispatcher
         self._known = known
+        self._manages = manages
 
     async def look_at_all(self, resync_seconds: float) -> None:
         """Enqueue at the start what was left open and everything there is; everything again as often; 0: never."""
@@ -75,7 +78,7 @@ class Triggers:
         if action not in _TELLING:
             return
         self._queue.wake(target_id)
-        if target_id in self._known or "sidecar.enable" in attributes:
+        if target_id in self._known or self._manages(attributes):
             self._queue.add(target_id, Cause("engine", self._ports.clock.now()), delay_seconds=_ENGINE_QUIET_SECONDS)
 
     async def _resume(self) -> None:

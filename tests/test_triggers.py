@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from sidecar.core.decide import Cause
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.target import Kind
 from sidecar.errors import Unreachable
 from sidecar.ports import Delivery, Ports
+from sidecar.targets.docker import DockerDriver, Scope
 from sidecar.triggers import Triggers
 from tests.core.values import rollout, target
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
@@ -84,7 +87,15 @@ class Watch:
             clock=self.clock,
             events=self.events,
         )
-        self.triggers = Triggers(ports, engine=engine or Telling(), queue=self.queue, dispatcher=self, known=known)  # type: ignore[arg-type]
+        driver = DockerDriver(None, None, events=self.events, scope=Scope())  # type: ignore[arg-type]
+        self.triggers = Triggers(
+            ports,
+            engine=engine or Telling(),  # type: ignore[arg-type]
+            queue=self.queue,  # type: ignore[arg-type]
+            dispatcher=self,  # type: ignore[arg-type]
+            known=known,
+            manages=driver.manages,
+        )
 
     def accept(self, delivery: Delivery) -> None:
         self.accepted.append(delivery)
@@ -171,6 +182,14 @@ async def test_a_new_container_with_our_label_is_looked_at() -> None:
     watch = Watch(Listing())
     watch.triggers.take(told("create", "fresh", **{"sidecar.enable": "true"}))
     assert watch.asked() == [("docker:fresh", "engine")]
+
+
+@pytest.mark.parametrize("labels", [{"sidecar.enable": "true", "sidecar.scope": "theirs"}, {"sidecar.enable": "false"}])
+async def test_a_container_that_is_left_alone_is_not_looked_at(labels: dict[str, str]) -> None:
+    """The log would say of one that another Sidecar looks after that it does not exist."""
+    watch = Watch(Listing())
+    watch.triggers.take(told("create", "other", **labels))
+    assert watch.asked() == []
 
 
 async def test_what_says_nothing_about_a_target_is_no_hint() -> None:

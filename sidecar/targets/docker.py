@@ -5,7 +5,7 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -91,6 +91,11 @@ class DockerDriver:
             if reason is not None:
                 found.append(Unmanaged(name=reading.own_name(entry), image=entry["Image"], reason=reason))
         return found
+
+    def manages(self, labels: Mapping[str, str]) -> bool:
+        """Say whether a container with these labels is looked after."""
+        entry = {"Labels": labels}
+        return reading.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name) is None
 
     async def _learn_reference(self, entry: Json) -> None:
         # The list shows an image's id once its tag means another one; only then an inspect is needed, once.
