@@ -79,7 +79,12 @@ class EngineProxy:
 
     def arm(self, at: int, fault: Fault, act: Callable[[], None] = lambda: None) -> None:
         """Let the n-th changing call from the beginning go wrong, and do something at that moment."""
+        self.sprung.clear()
         self._trap = _Trap(at, fault, act)
+
+    def disarm(self) -> None:
+        """Let everything pass from now on."""
+        self._trap = None
 
     def close(self) -> None:
         """Cut every connection."""
