@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.core.decide import is_changed_by_others
-from sidecar.core.image import ImageRef
+from sidecar.core.image import Digest, ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, State, Target
 from sidecar.errors import Refused, Transient
@@ -22,7 +22,13 @@ from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous
 from sidecar.targets.images import Images, unused_images
 from sidecar.targets.losses import difference, unsupported
 from sidecar.targets.sequence import Slot, Slots
-from sidecar.targets.spec import CreateRequest, EngineDefaults, create_request, stop_grace_seconds
+from sidecar.targets.spec import (
+    CreateRequest,
+    EngineDefaults,
+    create_request,
+    foreign_platform,
+    stop_grace_seconds,
+)
 
 Json = dict[str, Any]
 _LOG_LINES = 30
@@ -196,16 +202,10 @@ class DockerDriver:
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
         container = await self._container_of(target, rollout)
-        old_image = await self._engine.inspect_image(container["Image"])
-        if old_image is None:
-            msg = (
-                f"{target.name} runs {container['Image']}, which the engine does not have any more: "
-                f"what came from that image cannot be told apart from what was configured"
-            )
-            raise Refused(msg)
         await self._refuse_losses(target, container)
         await self._refuse_strangers(target, rollout)
         api, defaults = self._engine.api_version, await self._engine_defaults()
+        old_image = await self._image_of(target, container, defaults)
         restore = create_request(
             container,
             old_image=old_image,
@@ -235,6 +235,22 @@ class DockerDriver:
             "images": await self._images.at_stake(target.name, rollout, new_image["Id"]),
         }
         return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
+
+    async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
+        """Give the image that a container runs: its defaults have to be told from what was configured."""
+        image_id = container["Image"]
+        if (image := await self._engine.inspect_image(image_id)) is not None:
+            return image
+        # containerd's store lets an image go when a pull by hand takes its tag. There its id is what a registry knows.
+        platform = foreign_platform(container, {}, engine=engine.platform)
+        try:
+            return await self._images.pull(target.ref, Digest(image_id), platform=platform, target=target.id)
+        except (Refused, ValueError) as error:
+            msg = (
+                f"{target.name} runs {image_id}, which the engine does not have any more: what came from that image "
+                f"cannot be told apart from what was configured, so recreate it by hand ({error})"
+            )
+            raise Refused(msg) from error
 
     async def _container_of(self, target: Target, rollout: Rollout) -> Json:
         if rollout.plan is not None:  # it takes the place of another: the old one is parked and changed by now

@@ -27,6 +27,9 @@ from tests.testbed.engine import NEW, OLD, Engine
 from tests.testbed.images import Behaviour
 from tests.testbed.registry import Registry
 
+# Time decides nothing here: on a busy machine an update takes as long as it takes.
+pytestmark = pytest.mark.timeout(900)
+
 # Says nothing until a file is there, and then that it is ill: so a test holds the gate open and closes it.
 ILL_WHEN_TOLD = {
     "Test": ["CMD-SHELL", "while [ ! -e /ill ]; do sleep 0.1; done; exit 1"],
@@ -236,6 +239,19 @@ async def test_what_is_shared_with_another_container_stays_shared(line: Line) ->
     await updated(line, cases)
     assert await line.docker("exec", "network", "busybox", "hostname") == "parents"
     assert await line.docker("exec", "volumes", "ls", "/shared") == "marker"
+
+
+async def test_where_the_engine_let_the_old_image_go_it_is_fetched_again(
+    engine_containerd: Engine, registry: Callable[..., Registry]
+) -> None:
+    """On containerd's store a pull by hand takes the old image away; its defaults are known all the same."""
+    async with open_line(engine_containerd, registry()) as line:
+        line.push(app("1"))
+        await line.pull()
+        await made("--env OWN=mine").make(line, "behind")
+        line.push(app("2"))
+        await line.pull()
+        await updated_from_here(line, {"behind": made("--env OWN=mine")})
 
 
 async def test_a_value_just_like_the_old_images_counts_as_the_images(line: Line) -> None:
