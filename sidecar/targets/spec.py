@@ -240,6 +240,10 @@ def _host_config(container: Json, *, engine: EngineDefaults, parents: Mapping[st
         host["Runtime"] = ""
     if host.get("MemorySwappiness") == -1:
         host["MemorySwappiness"] = None  # older engines write "not set" so
+    if _is_masked_by_engine(frozenset(host.get("MaskedPaths") or ())):
+        host["MaskedPaths"] = None
+    if frozenset(host.get("ReadonlyPaths") or ()) == _READ_ONLY:
+        host["ReadonlyPaths"] = None
     for key in ("NetworkMode", "IpcMode", "PidMode"):
         kind, separator, parent = (host.get(key) or "").partition(":")
         if kind == "container":
@@ -248,6 +252,30 @@ def _host_config(container: Json, *, engine: EngineDefaults, parents: Mapping[st
         split = [entry.partition(":") for entry in host["VolumesFrom"]]
         host["VolumesFrom"] = [parents.get(parent, parent) + colon + mode for parent, colon, mode in split]
     return host | attached_volumes(container)
+
+
+# What engines hide from a container by themselves, and what later ones do beside. No option of a client asks for these
+# lists, and kept they would leave open to the new container what the engine has learned to hide since.
+_MASKED = frozenset(
+    {
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/sys/firmware",
+    }
+)
+_MASKED_LATER = ("/proc/interrupts", "/sys/devices/system/cpu/", "/sys/devices/virtual/powercap")
+_READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+
+
+def _is_masked_by_engine(paths: frozenset[str]) -> bool:
+    return paths >= _MASKED and all(path.startswith(_MASKED_LATER) for path in paths - _MASKED)
 
 
 def attached_volumes(container: Json) -> Json:

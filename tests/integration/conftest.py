@@ -41,6 +41,15 @@ def engine_containerd(testbed: Parts) -> Iterator[Engine]:
     yield from _wiped(testbed, STORE_VERSION)
 
 
+_SWEEP = [pytest.param(kind, marks=pytest.mark.sweep) for kind in (OLD.version, STORE_VERSION)]
+
+
+@pytest.fixture(params=[NEW.version, *_SWEEP])
+def engine_swept(request: pytest.FixtureRequest, testbed: Parts) -> Iterator[Engine]:
+    """Engine 26.1; in a sweep 20.10 and 26.1 with containerd's image store."""
+    yield from _wiped(testbed, request.param)
+
+
 @pytest.fixture
 def registry(testbed: Parts) -> Iterator[Callable[..., Registry]]:
     """Start a new, empty registry that every engine sees; it takes the options of `Registry`."""

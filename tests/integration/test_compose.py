@@ -28,13 +28,13 @@ Make = Callable[..., Stack]
 
 
 @pytest.fixture
-def make(engine_26: Engine, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[Make]:
+def make(engine_swept: Engine, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[Make]:
     """Bring a project of these services up, with a daemon of its own that looks after it."""
     made: list[Stack] = []
 
     def make_stack(*services: str, name: str = "shop", **more: str) -> Stack:
         chosen = {service: {**SHOP[service], **more} for service in services}
-        made.append(Stack.make(engine_26, registry, tmp_path / name, chosen, name=name))
+        made.append(Stack.make(engine_swept, registry, tmp_path / name, chosen, name=name))
         return made[-1]
 
     yield make_stack

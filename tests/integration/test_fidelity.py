@@ -25,6 +25,7 @@ from tests.testbed import images
 from tests.testbed.api import ApiError
 from tests.testbed.engine import NEW, OLD, Engine
 from tests.testbed.images import Behaviour
+from tests.testbed.parts import Parts
 from tests.testbed.registry import Registry
 
 # Time decides nothing here: on a busy machine an update takes as long as it takes.
@@ -252,6 +253,29 @@ async def test_where_the_engine_let_the_old_image_go_it_is_fetched_again(
         line.push(app("2"))
         await line.pull()
         await updated_from_here(line, {"behind": made("--env OWN=mine")})
+
+
+async def test_what_an_older_engine_filled_in_is_not_kept(testbed: Parts, registry: Callable[..., Registry]) -> None:
+    """After the engine itself was brought up to date, the new container is as that one makes it: nothing is frozen."""
+    store, case = registry(), made("--network one --network-alias here --ip 10.91.0.9 --restart always")
+    older = testbed.new_engine(OLD.version, "upgraded")
+    older.start()
+    async with open_line(older, store) as line:
+        line.push(app("1"))
+        await line.pull()
+        await line.docker("network", "create", "--subnet=10.91.0.0/24", "one")
+        await case.make(line, "web")
+    older.turn_off()
+    newer = testbed.new_engine(NEW.version, "upgraded")
+    newer.start()
+    try:
+        async with open_line(newer, store) as line:
+            line.push(app("2"))
+            await line.update("web")
+            await case.make(line, "anew", "create")
+            assert differs_from_new(await line.inspect("anew"), await line.inspect("web")) == LEFT_BY_THE_IMAGE
+    finally:
+        newer.turn_off()
 
 
 async def test_a_value_just_like_the_old_images_counts_as_the_images(line: Line) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.testbed.registry import Registry
 # By these checks nothing fails: what a case is about has to decide.
 PATIENT = Health(interval_ms=250, timeout_ms=30_000, retries=1000)
 IMPATIENT = Health(interval_ms=250, timeout_ms=30_000, retries=2)
+ALTERNATING = "#!/bin/sh\n[ -e /tmp/good ] && exec busybox rm /tmp/good\ntouch /tmp/good\nexit 1\n"
 NO_CHECK = {"Healthcheck": {"Test": ["NONE"]}}
 LONG, SHORT = {"sidecar.deadline": "10m"}, {"sidecar.deadline": "4s"}
 
@@ -34,6 +35,7 @@ class Case:
     labels: dict[str, str] = field(default_factory=dict)
     restart: str = "always"
     config: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
 
 CASES = {
@@ -46,11 +48,12 @@ CASES = {
         behaviour=Behaviour.UNHEALTHY, health=IMPATIENT, labels=LONG, words="became unhealthy (health check: exit code"
     ),
     "never-healthy": Case(behaviour=Behaviour.UNHEALTHY, labels=SHORT, words="was not healthy within 4 seconds"),
-    # Good for a second and bad for a second: what has to last for three begins anew each time.
+    # Good and bad in turn: what has to last begins anew each time, and the status of the engine stays "healthy".
     "flapping": Case(
-        behaviour=Behaviour.FLAPPING,
-        labels={**SHORT, "sidecar.min-ready": "3s"},
-        words="was not healthy within 4 seconds",
+        behaviour=Behaviour.HEALTHY,
+        files={"/health": ALTERNATING},
+        labels={"sidecar.min-ready": "5s", "sidecar.deadline": "6s"},
+        words="was not healthy within 6 seconds",
     ),
     "no-program": Case(
         behaviour=Behaviour.HEALTHY, labels=LONG, config={"Cmd": ["/no-such-program"]}, words="did not start, 3 times"
@@ -59,10 +62,10 @@ CASES = {
 
 
 @pytest.fixture
-def world(engine_26: Engine, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[World]:
+def world(engine_swept: Engine, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[World]:
     """A daemon that is not started yet; nothing runs."""
     settings = {"SIDECAR_RESYNC_SECONDS": "0", "SIDECAR_MAX_PARALLEL_ROLLOUTS": str(len(CASES))}
-    made = make_world(engine_26, registry, tmp_path, **settings)
+    made = make_world(engine_swept, registry, tmp_path, **settings)
     yield made
     made.daemon.kill()
 
@@ -99,6 +102,7 @@ class Container:
         assert self.world.image_id(self.world.ref) == self.before["Image"]
 
 
+@pytest.mark.timeout(400)
 def test_a_version_that_fails_its_gate_is_rolled_back_and_not_tried_again(world: World) -> None:
     """However it fails: its reason and its last words are told, and only another push leads to another rollout."""
     running = {name: Container.run(world, name, restart=case.restart, **case.labels) for name, case in CASES.items()}
@@ -106,7 +110,8 @@ def test_a_version_that_fails_its_gate_is_rolled_back_and_not_tried_again(world:
     daemon.start()
     digests = {}
     for name, case in CASES.items():
-        image = images.web("2", case.behaviour, health=case.health, **case.config)
+        image = images.web("2", case.behaviour, health=case.health, files=case.files)
+        image = replace(image, config={**image.config, **case.config})
         digests[name] = running[name].world.push_image("2", image)
     for name, case in CASES.items():
         told = daemon.until_told("rollout.rolled_back", target=running[name].target, digest=digests[name])

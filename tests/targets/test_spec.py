@@ -405,6 +405,16 @@ def test_references_to_a_replaced_container_follow_it(host, parents, sent):
     assert {key: made[key] for key in host} == host | sent
 
 
+PROC = ["asound", "acpi", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug", "scsi"]
+MASKED = [*(f"/proc/{name}" for name in PROC), "/sys/firmware"]
+MASKED_LATER = [
+    "/sys/devices/virtual/powercap",
+    "/proc/interrupts",
+    "/sys/devices/system/cpu/cpu11/thermal_throttle",
+]
+READ_ONLY = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+
+
 @pytest.mark.parametrize(
     "inspected, engine, sent",
     [
@@ -414,6 +424,14 @@ def test_references_to_a_replaced_container_follow_it(host, parents, sent):
         ({"MemorySwappiness": -1}, EngineDefaults(), {"MemorySwappiness": None}),
         ({"ContainerIDFile": "/run/web.cid"}, EngineDefaults(), {"ContainerIDFile": ""}),
         ({"Ulimits": [{"Name": "nofile"}]}, EngineDefaults(), {"Ulimits": [{"Name": "nofile"}]}),
+        ({"MaskedPaths": MASKED}, EngineDefaults(), {"MaskedPaths": None}),
+        ({"MaskedPaths": [*MASKED, *MASKED_LATER]}, EngineDefaults(), {"MaskedPaths": None}),
+        ({"MaskedPaths": [*MASKED, "/own"]}, EngineDefaults(), {"MaskedPaths": [*MASKED, "/own"]}),
+        ({"MaskedPaths": MASKED[1:]}, EngineDefaults(), {"MaskedPaths": MASKED[1:]}),
+        ({"MaskedPaths": [], "ReadonlyPaths": []}, EngineDefaults(), {"MaskedPaths": [], "ReadonlyPaths": []}),
+        ({"MaskedPaths": None, "ReadonlyPaths": None}, EngineDefaults(), {"MaskedPaths": None, "ReadonlyPaths": None}),
+        ({"ReadonlyPaths": READ_ONLY}, EngineDefaults(), {"ReadonlyPaths": None}),
+        ({"ReadonlyPaths": READ_ONLY[1:]}, EngineDefaults(), {"ReadonlyPaths": READ_ONLY[1:]}),
     ],
 )
 def test_only_what_is_certainly_noise_is_not_frozen(inspected, engine, sent):
