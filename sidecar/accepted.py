@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
-# What guards us is at least this long: 16 characters of a generated token hold 96 bits.
-SHORTEST_TOKEN = 16
+from sidecar.tokens import LENGTH, SHORTEST
+
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IN_PATH = re.compile(r"[A-Za-z0-9._~-]+")
 _IN_HEADER = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
@@ -34,8 +35,8 @@ def _guard(value: SecretStr, allowed: re.Pattern[str], words: str) -> SecretStr:
     if not text:
         msg = "is empty, which would let everybody in; leave it out, or give a value"
         raise ValueError(msg)
-    if len(text) < SHORTEST_TOKEN:
-        msg = f"has {len(text)} characters; at least {SHORTEST_TOKEN} are accepted (`openssl rand -hex 16` makes one)"
+    if len(text) < SHORTEST:
+        msg = f"has {len(text)} characters; {LENGTH}"
         raise ValueError(msg)
     if not allowed.fullmatch(text):
         msg = f"has characters that cannot stand where it is sent; accepted are {words}"
@@ -90,6 +91,25 @@ def _engine(value: object) -> object:
     return value
 
 
+def _seconds(value: object, unit: str) -> float:
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        msg = f"is no number of seconds from 0 up; accepted is something like {unit}"
+        raise ValueError(msg)
+    return seconds
+
+
+def _any_seconds(value: object) -> float:
+    return _seconds(value, "90")
+
+
+def _resync_seconds(value: object) -> float:
+    return _seconds(value, "21600, which is every six hours; 0 = never")
+
+
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
@@ -106,7 +126,8 @@ EngineKinds = Annotated[
 ]
 Lower = BeforeValidator(_lower)
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, BeforeValidator(_any_seconds)]
+ResyncSeconds = Annotated[float, BeforeValidator(_resync_seconds)]
 
 
 class Strict(BaseModel):
@@ -173,6 +194,9 @@ SOURCE_FIELDS = {
     "distribution": DistributionSource.model_fields,
     "generic": GenericSource.model_fields,
 }
+
+
+SOURCES_EXAMPLE = '{"ci": {"kind": "generic", "token": "..."}}'
 
 
 def _named_sources(value: object) -> object:

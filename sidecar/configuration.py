@@ -74,12 +74,14 @@ def environment() -> Mapping[str, str]:
     return os.environ
 
 
-def read(environ: Mapping[str, str], cwd: Path, *, secrets: Collection[str], objects: Collection[str]) -> Configuration:
+def read(
+    environ: Mapping[str, str], cwd: Path, *, secrets: Collection[str], objects: Mapping[str, str]
+) -> Configuration:
     """Read all places; the environment counts before `.env`, and that before the YAML file.
 
     Args:
         secrets: last parts of paths whose value may also stand in a file (``token_file``).
-        objects: settings whose text is a JSON object.
+        objects: settings whose text is a JSON object, with an example of each.
     """
     found = Configuration()
     dotenv = _read_dotenv(cwd / DOTENV, found.problems)
@@ -97,7 +99,7 @@ def read(environ: Mapping[str, str], cwd: Path, *, secrets: Collection[str], obj
 
 def peek(name: str, environ: Mapping[str, str], cwd: Path) -> str | None:
     """Give one plain setting as text, unjudged; None when it is written nowhere."""
-    entry = read(environ, cwd, secrets=(), objects=()).effective(only=(name,)).get((name,))
+    entry = read(environ, cwd, secrets=(), objects={}).effective(only=(name,)).get((name,))
     return None if entry is None else str(entry.value)
 
 
@@ -178,7 +180,7 @@ def _flattened(mapping: Mapping[object, object], above: Path_, origin: str) -> I
             yield Written(path=path, key=".".join(path), value=value, origin=origin)
 
 
-def _opened(entry: Written, objects: Collection[str], problems: list[str]) -> Iterator[Written]:
+def _opened(entry: Written, objects: Mapping[str, str], problems: list[str]) -> Iterator[Written]:
     """Take the JSON text of a structured setting apart."""
     if len(entry.path) > 1 or entry.path[0] not in objects or not isinstance(entry.value, str) or not entry.value:
         yield entry
@@ -187,10 +189,11 @@ def _opened(entry: Written, objects: Collection[str], problems: list[str]) -> It
         content = json.loads(entry.value)
     except ValueError as error:
         # The value is not shown: it may hold secrets.
-        problems.append(f"{entry.key}: is no JSON ({error}); a JSON object is accepted")
+        problems.append(f"{entry.key}: is no JSON ({error}); a JSON object like {objects[entry.path[0]]} is accepted")
         return
     if not isinstance(content, dict):
-        problems.append(f"{entry.key}: a JSON object is accepted, not a {type(content).__name__}")
+        example = objects[entry.path[0]]
+        problems.append(f"{entry.key}: a JSON object like {example} is accepted, not a {type(content).__name__}")
         return
     for part in _flattened(content, entry.path, entry.origin):
         yield Written(

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from sidecar import configuration
 from sidecar.accepted import (
     SOURCE_FIELDS,
+    SOURCES_EXAMPLE,
     EngineAddress,
     EngineKinds,
     HeaderSecret,
@@ -26,6 +27,7 @@ from sidecar.accepted import (
     PathToken,
     Port,
     Prefix,
+    ResyncSeconds,
     Seconds,
     Sources,
     Strict,
@@ -58,9 +60,9 @@ class Settings(Strict):
     """Path prefix under which a proxy passes requests on. Everything answers without it too."""
 
     token: PathToken | None = None
-    """Token in the path of webhook addresses. Default: generated once and kept in STATE_DIR."""
+    """Token in webhook addresses, of at least 16 characters. Default: generated once and kept in STATE_DIR."""
     admin_token: HeaderSecret | None = None
-    """Bearer token of the API. Default: generated once and kept in STATE_DIR."""
+    """Bearer token of the API, of at least 16 characters. Default: generated once and kept in STATE_DIR."""
     sources: Sources = Field(default_factory=default_sources)
     """Who may send, by name. Default: every kind under its own name with TOKEN; a given one replaces them all."""
     allowed_pushers: Texts = ()
@@ -80,7 +82,7 @@ class Settings(Strict):
     """Only look after targets whose label ``sidecar.scope`` is this. Default: those without the label."""
     pull_repositories: Texts = ()
     """Globs of images that are kept pulled although no labelled container uses them."""
-    resync_seconds: Seconds = 21600
+    resync_seconds: ResyncSeconds = 21600
     """Seconds between two looks at every target without being told, as webhooks get lost; 0: never."""
     debounce_seconds: Seconds = 2
     """Least seconds between two passes of one target: one push is often several posts."""
@@ -162,7 +164,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> L
         Misconfigured: one line for each problem.
     """
     environ = configuration.environment() if environ is None else environ
-    found = configuration.read(environ, cwd or Path.cwd(), secrets=SECRETS, objects={"sources"})
+    found = configuration.read(environ, cwd or Path.cwd(), secrets=SECRETS, objects={"sources": SOURCES_EXAMPLE})
     problems = [*found.problems, *_unknown(found.written)]
     known = found.effective(empty_counts=SECRETS, only=Settings.model_fields)
     problems += _missing_credentials(known.get(("registry_credentials",)))
@@ -219,6 +221,8 @@ def _explained(detail: ErrorDetails, known: Mapping[tuple[str, ...], Written]) -
     kind = parts.pop(2) if parts[:1] == ["sources"] and len(parts) > 2 else None  # noqa: PLR2004 - after the name
     path = tuple(parts)
     entry = next((known[path[:end]] for end in range(len(path), 0, -1) if path[:end] in known), None)
+    if path[:1] == ("sources",) and detail["type"] in {"dict_type", "model_attributes_type"}:
+        message = f"is no source; SOURCES are something like {SOURCES_EXAMPLE}"
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         message = f"needs a kind; accepted are {', '.join(SOURCE_FIELDS)}"
     if entry is None:

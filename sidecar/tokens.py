@@ -15,7 +15,10 @@ WEBHOOK = "token"
 ADMIN = "admin-token"
 # 192 bits, 32 characters that can stand in a path.
 _TOKEN_BYTES = 24
-_SHORTEST = 16
+# What guards us is at least this long: 16 characters of a generated token hold 96 bits.
+SHORTEST = 16
+# The one wording of it: in every message, and in what people copy.
+LENGTH = f"at least {SHORTEST} characters are accepted (`openssl rand -hex 24` makes one)"
 
 
 def kept_token(folder: Path, name: str) -> str | None:
@@ -32,8 +35,9 @@ def kept_token(folder: Path, name: str) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"reading the token in {str(path)!r}: {error}"
         raise Misconfigured(msg) from error
-    if len(token) < _SHORTEST:
-        msg = f"reading the token in {str(path)!r}: it has {len(token)} characters; remove the file, and one is made"
+    if len(token) < SHORTEST:
+        problem = f"it has {len(token)} characters; {LENGTH}; without the file one is made"
+        msg = f"reading the token in {str(path)!r}: {problem}"
         raise Misconfigured(msg)
     return token
 

@@ -12,9 +12,12 @@ from sidecar.configuration import peek
 from sidecar.errors import Misconfigured
 from sidecar.settings import SECRETS, Settings, load, load_settings
 from sidecar.sources import SOURCES
+from sidecar.tokens import LENGTH
 
 TOKEN = "0123456789abcdef"
 OTHER = "fedcba9876543210"
+HOW = "accepted is something like 21600, which is every six hours; 0 = never"
+EXAMPLE = '{"ci": {"kind": "generic", "token": "..."}}'
 
 
 @pytest.fixture
@@ -90,7 +93,7 @@ def test_an_empty_secret_is_an_error(cwd: Path, name: str):
 def test_a_short_token_is_an_error(cwd: Path, name: str):
     """What can be guessed is refused, and not shown."""
     line = problem(cwd, **{f"SIDECAR_{name}": "hunter2"})
-    assert "has 7 characters; at least 16 are accepted" in line
+    assert f"has 7 characters; {LENGTH}" in line
     assert "hunter2" not in line
 
 
@@ -162,8 +165,14 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
         ({"SIDECAR_DOCS": "maybe"}, "SIDECAR_DOCS='maybe': should be a valid boolean"),
         ({"SIDECAR_PRUNE": "all"}, "SIDECAR_PRUNE='all': should be 'none', 'replaced', 'dangling' or 'system'"),
         ({"SIDECAR_ENGINES": "docker,swarm"}, "SIDECAR_ENGINES='docker,swarm': swarm is not supported yet; auto and"),
-        ({"SIDECAR_RESYNC_SECONDS": "-1"}, "SIDECAR_RESYNC_SECONDS='-1': should be greater than or equal to 0"),
-        ({"SIDECAR_RESYNC_SECONDS": "inf"}, "SIDECAR_RESYNC_SECONDS='inf': should be a finite number"),
+        *(
+            (
+                {"SIDECAR_RESYNC_SECONDS": text},
+                f"SIDECAR_RESYNC_SECONDS='{text}': is no number of seconds from 0 up; {HOW}",
+            )
+            for text in ("-1", "6h", "inf", "nan", "never")
+        ),
+        ({"SIDECAR_SETTLE_SECONDS": "1m"}, "SIDECAR_SETTLE_SECONDS='1m': is no number of seconds from 0 up; accepted"),
         ({"SIDECAR_ALLOWED_PUSHERS": "[1"}, "SIDECAR_ALLOWED_PUSHERS='[1': is no JSON list"),
         ({"SIDECAR_ROOT_PATH": "/a b"}, "SIDECAR_ROOT_PATH='/a b': is no path; something like /sidecar"),
         ({"SIDECAR_PUBLIC_URL": "hooks.example.com"}, "SIDECAR_PUBLIC_URL='hooks.example.com': is no web address"),
@@ -178,9 +187,9 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
             "SIDECAR_REGISTRY_CA_FILE='/nowhere': Path does not point to a file",
         ),
         ({"SIDECAR_REGISTRY_USERNAME": "me"}, "SIDECAR_REGISTRY_USERNAME and SIDECAR_REGISTRY_PASSWORD are accepted"),
-        ({"SIDECAR_SOURCES": "[1]"}, "SIDECAR_SOURCES: a JSON object is accepted, not a list"),
+        ({"SIDECAR_SOURCES": "[1]"}, f"SIDECAR_SOURCES: a JSON object like {EXAMPLE} is accepted, not a list"),
         ({"SIDECAR_SOURCES": '{"a":'}, "SIDECAR_SOURCES: is no JSON"),
-        ({"SIDECAR_SOURCES__A": "x"}, "SIDECAR_SOURCES__A=***: should be a valid dictionary"),
+        ({"SIDECAR_SOURCES__A": "x"}, f"SIDECAR_SOURCES__A=***: is no source; SOURCES are something like {EXAMPLE}"),
         ({"SIDECAR_PUBLIC_URL": "ftp://x"}, "SIDECAR_PUBLIC_URL='ftp://x': is no web address"),
         ({"SIDECAR_SOURCES__A.B__KIND": "generic"}, "SIDECAR_SOURCES: has a source called 'a.b'"),
         ({"SIDECAR_TOKEN_FILE": "/nowhere"}, "reading SIDECAR_TOKEN_FILE='/nowhere': No such file or directory"),
@@ -190,6 +199,15 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
 def test_what_is_wrong_is_said_in_one_line(cwd: Path, environ: dict[str, str], line: str):
     """A problem is one line: the key as written, the value, and what is accepted."""
     assert problem(cwd, **environ).startswith(line)
+
+
+def test_who_gets_sources_wrong_is_shown_some(cwd: Path):
+    """The example that stands in the messages is itself accepted, once a token is put in its place."""
+    assert f"a JSON object like {EXAMPLE} is accepted" in problem(cwd, SIDECAR_SOURCES='{"a":')
+    (cwd / "here.yml").write_text("sources: [dockerhub]\n")
+    assert f"is no source; SOURCES are something like {EXAMPLE}" in problem(cwd, SIDECAR_CONFIG="here.yml")
+    sources = load_settings({"SIDECAR_SOURCES": EXAMPLE.replace("...", TOKEN)}, cwd).sources
+    assert sources["ci"].tokens == (TOKEN,)
 
 
 def test_all_problems_are_said_at_once(cwd: Path):

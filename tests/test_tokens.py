@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import Misconfigured
-from sidecar.tokens import ADMIN, WEBHOOK, keep_token, kept_token, rotate_token
+from sidecar.settings import Settings
+from sidecar.tokens import ADMIN, LENGTH, SHORTEST, WEBHOOK, keep_token, kept_token, rotate_token
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_token_is_made_once(tmp_path: Path):
@@ -60,6 +63,19 @@ def test_a_file_that_holds_no_token_is_an_error(tmp_path: Path, content: bytes):
     with pytest.raises(Misconfigured, match="reading the token in"):
         keep_token(tmp_path, WEBHOOK)
     assert (tmp_path / WEBHOOK).read_bytes() == content
+
+
+def test_how_long_a_token_is_at_least_is_said_in_one_way(tmp_path: Path):
+    """In messages, in what Compose asks for, and beside the settings stands the same number."""
+    (tmp_path / WEBHOOK).write_text("short")
+    with pytest.raises(Misconfigured) as caught:
+        kept_token(tmp_path, WEBHOOK)
+    assert f"it has 5 characters; {LENGTH}; " in str(caught.value)
+    assert f"${{SIDECAR_TOKEN:?{LENGTH}}}" in (ROOT / "compose.example.yml").read_text()
+    words = f"at least {SHORTEST} characters"
+    assert words in LENGTH
+    assert words in (ROOT / "README.md").read_text()
+    assert all(words in str(Settings.model_fields[name].description) for name in ("token", "admin_token"))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.tokens import LENGTH
 from tests.e2e.registry_image import load_registry_image
 from tests.e2e.shipped import Answer, Shipped, ask
 from tests.testbed import images
@@ -92,7 +93,7 @@ def test_compose_accepts_it_with_every_profile(engine: Engine):
         assert (answer.status, answer.err) == (0, "")
     unset = ask([*config, "config", "--quiet"], cwd=ROOT, **engine.environment, SIDECAR_TOKEN="")
     assert unset.status != 0
-    assert "32 or more random characters" in unset.err
+    assert LENGTH in unset.err
 
 
 def test_compose_accepts_the_stack_of_the_readme(engine: Engine, tmp_path: Path):
