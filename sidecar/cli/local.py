@@ -26,10 +26,13 @@ _HOW_TO_PASTE: Mapping[str, str] = {
      notifications:
        endpoints:
          - name: sidecar
-           url: {url}
-           timeout: 2s
+           url: {url}{headers}
+           timeout: 1s
            threshold: 5
-           backoff: 10s{headers}
+           backoff: 5s
+           ignore: # what is no push of a tag
+             mediatypes: [application/octet-stream]
+             actions: [pull, mount, delete]
 2. Push an image; `sidecar history` shows what arrived.""",
     "generic": """\
 1. Let the end of your build send one request:

@@ -5,10 +5,12 @@ import re
 import stat
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sidecar
 from sidecar import cli, control
@@ -19,6 +21,7 @@ from tests.cli.served_daemon import ServedDaemon, served
 Run = Callable[..., int]
 Output = pytest.CaptureFixture[str]
 TOKEN = "0123456789abcdef"
+ROOT = Path(sidecar.__file__).parents[1]
 
 
 @pytest.fixture
@@ -142,6 +145,22 @@ def test_the_address_to_paste_is_whole(
     assert "sidecar history" in output.err
 
 
+@pytest.mark.parametrize("authorization", [{}, {"SIDECAR_SOURCES__DISTRIBUTION__AUTHORIZATION": f"Bearer {TOKEN}"}])
+def test_a_registry_is_told_what_the_example_tells_its_own(run: Run, capsys: Output, authorization: dict[str, str]):
+    """What is printed to be pasted is what `compose.example.yml` carries, but for the address and a header."""
+    assert run("url", "distribution", "--base", "https://x.example", SIDECAR_TOKEN=TOKEN, **authorization) == 0
+    output = capsys.readouterr()
+    pasted = textwrap.dedent(re.search(r"^ +notifications:\n(?: +.*\n)+", output.err, re.MULTILINE)[0])
+    (printed,) = yaml.safe_load(pasted)["notifications"]["endpoints"]
+    example = yaml.safe_load((ROOT / "compose.example.yml").read_text())["services"]["registry"]["environment"]
+    (carried,) = yaml.safe_load(example["REGISTRY_NOTIFICATIONS_ENDPOINTS"])
+    assert printed.pop("url") == output.out.strip()
+    assert carried.pop("url") == "http://host.docker.internal:8080/hooks/distribution/${SIDECAR_TOKEN}"
+    assert printed.pop("headers", None) == ({"Authorization": ["<what you set>"]} if authorization else None)
+    assert printed == carried
+    assert printed["ignore"] == {"mediatypes": ["application/octet-stream"], "actions": ["pull", "mount", "delete"]}
+
+
 def test_an_address_nobody_can_know_says_what_is_missing(run: Run, capsys: Output):
     """Where senders reach us is only known to the user."""
     assert run("url", "dockerhub") == 2
@@ -177,7 +196,7 @@ def test_a_daemon_without_its_engine_lives_and_is_not_ready(daemon: ServedDaemon
 
 def test_whoever_asks_has_more_patience_than_whom_it_asks():
     """A part that hangs is named by the daemon before the health check gives up, and that before Docker does."""
-    dockerfile = (Path(sidecar.__file__).parents[1] / "Dockerfile").read_text()
+    dockerfile = (ROOT / "Dockerfile").read_text()
     docker_gives_up = float(re.search(r"HEALTHCHECK .*--timeout=(\d+)s", dockerfile)[1])
     assert control.PATIENCE_SECONDS < health.PATIENCE_SECONDS < docker_gives_up
 
