@@ -133,7 +133,7 @@ def release(asked: Daemon, what: str, *, as_json: bool) -> int:
         return 0
     for target_id, count in body["released"].items():
         digests = "1 digest" if count == 1 else f"{count} digests"
-        say(f"{target_id}: {digests} may be tried again" if count else f"{target_id}: no digest had failed")
+        say(f"{target_id}: {digests} may be tried again" if count else f"{target_id}: nothing was held back")
     _say_enqueued(body["released"], body["delivery"])
     return 0
 

@@ -194,12 +194,17 @@ def test_an_update_is_enqueued(daemon: ServedDaemon, run: Run, capsys: Output):
     )
 
 
-def test_a_release_says_what_may_be_tried_again(daemon: ServedDaemon, run: Run, capsys: Output):
+@pytest.mark.parametrize(
+    "count, said",
+    [(0, "nothing was held back"), (1, "1 digest may be tried again"), (2, "2 digests may be tried again")],
+)
+def test_a_release_says_what_may_be_tried_again(daemon: ServedDaemon, run: Run, capsys: Output, count: int, said: str):
     """The message that a failed digest is held with names this command."""
+    daemon.released = count
     assert run("release", "docker:web") == 0
     assert daemon.asked == [("release", "docker:web")]
     assert capsys.readouterr().out.splitlines() == [
-        "docker:web: 2 digests may be tried again",
+        f"docker:web: {said}",
         "enqueued docker:web as delivery delivery-3; `sidecar history` shows what becomes of it",
     ]
 

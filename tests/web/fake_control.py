@@ -55,6 +55,7 @@ class FakeControl:
         self.fails: Exception | None = None
         self.recorded_at = [1700000001.5]
         self.deliveries = [DELIVERY]
+        self.released = 2
 
     def _note(self, *what: object) -> None:
         self.asked.append(what)
@@ -78,7 +79,7 @@ class FakeControl:
 
     async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
         self._note("release", text)
-        return "delivery-3", {TARGET.id: 2}
+        return "delivery-3", {TARGET.id: self.released}
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         self._note("history", limit, target_id)
