@@ -356,6 +356,7 @@ def test_parts_can_be_started_by_hand(tmp_path: Path):
         assert other.returncode == 1
         assert "end it first" in other.stderr
         assert f"DOCKER_HOST=unix://{tmp_path}/engine/docker.sock" in first.stdout
+        assert f"python3 -m tests.testbed down {tmp_path}\n" in first.stdout
         assert testbed("doctor", str(tmp_path)).returncode == 0
     finally:
         assert testbed("down", str(tmp_path)).returncode == 0

@@ -71,6 +71,7 @@ def _up(arguments: argparse.Namespace) -> None:
     environment = engine.environment
     print(f"export DOCKER_HOST={environment['DOCKER_HOST']} DOCKER_CONFIG={environment['DOCKER_CONFIG']}")
     print(f"export PATH={directory / 'engine/client/bin'}:$PATH")
+    print(f"# both stay until: python3 -m tests.testbed down {directory}")
 
 
 def _down(arguments: argparse.Namespace) -> None:
