@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from rich.text import Text
 from sidecar.cli.daemon import Event
 from sidecar.cli.follow import Outcome
 from sidecar.cli.output import say, shown
+from sidecar.cli.progress import closing, words
 
 
 class _WhileMeasured(ProgressColumn):
@@ -56,7 +56,7 @@ class Bars:
         target_id = str(event.facts["target"])
         if target_id not in self._tasks:
             self._tasks[target_id] = self._progress.add_task(shown(target_id), total=None, status="")
-        task, status = self._tasks[target_id], shown(_words(event))
+        task, status = self._tasks[target_id], shown(words(event))
         match event.facts:
             case {"current_bytes": int(current), "total_bytes": int(total)}:
                 self._progress.update(task, completed=current, total=total, status=status)
@@ -66,21 +66,4 @@ class Bars:
 
     def end(self, target_id: str, outcome: Outcome) -> None:
         """Say how it ended, and why."""
-        mark = "ok" if outcome.is_well else "FAILED"
-        what = outcome.event.partition(".")[2].replace("_", " ")
-        say(f"{mark}  {target_id}: {what}" + (f": {outcome.reason}" if outcome.reason else ""))
-
-
-def _words(event: Event) -> str:
-    if event.name == "pull.progressed":
-        done, total = event.facts.get("layers_done"), event.facts.get("layers_total")
-        return f"pulling, {done} of {total} layers"
-    if event.name == "rollout.stepped":
-        step = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(event.facts.get("step"))).lower()
-        step = "started; it is watched until it is healthy" if step == "start" else step
-        return f"{str(event.facts.get('phase')).replace('_', ' ')}: {step}"
-    noun, _, verb = event.name.partition(".")
-    words = verb.replace("_", " ")
-    words = words if noun in {"target", "rollout"} else f"{noun} {words}"
-    reason = event.facts.get("reason")
-    return f"{words}: {reason}" if reason else words
+        say(closing(target_id, outcome))

@@ -21,6 +21,11 @@ _ENDS: Mapping[str, bool] = {
 _GOES_ON = ("waits for ", "left to the next start")
 
 
+def is_end(event: Event) -> bool:
+    """Say whether a target is done with this."""
+    return event.name in _ENDS and not str(event.facts.get("reason") or "").startswith(_GOES_ON)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How it ended for one target."""
@@ -53,10 +58,9 @@ class Followed:
         target_id = event.facts.get("target")
         if target_id not in self.target_ids or not self._is_ours(event.facts):
             return False
-        is_well = _ENDS.get(event.name)
-        reason = str(event.facts.get("reason") or "")
-        if is_well is not None and target_id not in self.outcomes and not reason.startswith(_GOES_ON):
-            self.outcomes[str(target_id)] = Outcome(is_well=is_well, event=event.name, reason=reason)
+        if is_end(event) and target_id not in self.outcomes:
+            reason = str(event.facts.get("reason") or "")
+            self.outcomes[str(target_id)] = Outcome(is_well=_ENDS[event.name], event=event.name, reason=reason)
         return True
 
     def _is_ours(self, facts: Mapping[str, Any]) -> bool:

@@ -1,15 +1,21 @@
-"""What is shown while an update is followed: bars on a terminal, one JSON line an event elsewhere."""
+"""What is shown while an update is followed: bars, plain lines on a terminal that cannot draw, JSON lines elsewhere."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
 from sidecar.cli.daemon import Event
-from sidecar.cli.follow import Outcome
+from sidecar.cli.follow import Outcome, is_end
+from sidecar.cli.output import say
+from sidecar.configuration import environment
+
+# Terminals that know no movements, as their `TERM` says.
+_DUMB = frozenset({"", "dumb", "unknown"})
 
 
 class Display(Protocol):
@@ -30,10 +36,58 @@ def display(*, as_json: bool) -> Iterator[Display]:
     if as_json or not sys.stdout.isatty():
         yield JsonLines()
         return
+    if not _can_draw(environment()):
+        yield PlainLines()
+        return
     from sidecar.cli.bars import bars
 
     with bars() as drawn:
         yield drawn
+
+
+def _can_draw(environ: Mapping[str, str]) -> bool:
+    return environ.get("TERM", "").lower() not in _DUMB and not environ.get("NO_COLOR")
+
+
+def words(event: Event) -> str:
+    """Say what happened, for a person."""
+    if event.name == "pull.progressed":
+        done, total = event.facts.get("layers_done"), event.facts.get("layers_total")
+        return f"pulling, {done} of {total} layers"
+    if event.name == "rollout.stepped":
+        step = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(event.facts.get("step"))).lower()
+        step = "started; it is watched until it is healthy" if step == "start" else step
+        return f"{str(event.facts.get('phase')).replace('_', ' ')}: {step}"
+    noun, _, verb = event.name.partition(".")
+    said = verb.replace("_", " ")
+    said = said if noun in {"target", "rollout"} else f"{noun} {said}"
+    reason = event.facts.get("reason")
+    return f"{said}: {reason}" if reason else said
+
+
+def closing(target_id: str, outcome: Outcome) -> str:
+    """Say how it ended for a target, and why."""
+    what = outcome.event.partition(".")[2].replace("_", " ")
+    mark = "ok" if outcome.is_well else "FAILED"
+    return f"{mark}  {target_id}: {what}" + (f": {outcome.reason}" if outcome.reason else "")
+
+
+class PlainLines:
+    """One line of text for whatever is new of a target; how it ended is said last, and once."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def tell(self, event: Event) -> None:
+        """Write one event, unless it says what was said last; there are ten a second while a layer comes in."""
+        line = f"{event.facts['target']}: {words(event)}"
+        if not is_end(event) and self._said.get(event.facts["target"]) != line:
+            self._said[event.facts["target"]] = line
+            say(line)
+
+    def end(self, target_id: str, outcome: Outcome) -> None:
+        """Say how it ended, and why."""
+        say(closing(target_id, outcome))
 
 
 class JsonLines:

@@ -57,6 +57,8 @@ class Terminal(io.StringIO):
         terminal = cls()
         monkeypatch.setattr(sys, "stdout", terminal)
         monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
         return terminal
 
     @property
@@ -268,7 +270,34 @@ def test_on_a_terminal_progress_is_drawn(daemon: ServedDaemon, run: Run, monkeyp
     ]
     assert run("update", "web", "--wait") == 1
     assert "FAILED  docker:web: rolled back: became ?[31munhealthy" in terminal.getvalue()
-    assert "docker:web" in terminal.getvalue()
+    assert "\x1b[" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": "xterm", "NO_COLOR": "1"}])
+def test_where_nothing_can_be_drawn_a_person_reads_lines(
+    daemon: ServedDaemon, run: Run, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]
+):
+    """A dumb terminal, and one without colours, gets a line for whatever is new, and in the end how it ended."""
+    terminal = Terminal.opened(monkeypatch)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    layers = {"target": "docker:web", "layers_total": 2}
+    daemon.tells = [
+        ("rollout.started", OURS),
+        *(("pull.progressed", layers | {"layers_done": done}) for done in (0, 0, 1, 1, 2)),
+        ("rollout.stepped", {"target": "docker:web", "phase": "updating", "step": "Start"}),
+        ("rollout.rolled_back", OURS | {"reason": "became \x1b[31munhealthy"}),
+    ]
+    assert run("update", "web", "--wait") == 1
+    assert terminal.getvalue().splitlines() == [
+        "docker:web: started",
+        "docker:web: pulling, 0 of 2 layers",
+        "docker:web: pulling, 1 of 2 layers",
+        "docker:web: pulling, 2 of 2 layers",
+        "docker:web: updating: started; it is watched until it is healthy",
+        "FAILED  docker:web: rolled back: became ?[31munhealthy",
+    ]
 
 
 def test_a_stream_that_breaks_off_is_taken_up_again(daemon: ServedDaemon, run: Run):

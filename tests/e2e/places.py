@@ -89,9 +89,9 @@ class Place(ABC):
         assert answer.status == 0, answer.err
         return json.loads(answer.out)
 
-    def on_a_terminal(self, *command: str) -> tuple[int, list[str]]:
+    def on_a_terminal(self, *command: str, **environ: str) -> tuple[int, list[str]]:
         """Run a command where the daemon runs, on a terminal."""
-        return on_a_terminal([*self.command, *command], self.environ)
+        return on_a_terminal([*self.command, *command], {**self.environ, **environ})
 
     def from_elsewhere(self, *command: str, server: str | None = None, token: str | None = ADMIN_TOKEN) -> Answer:
         """Run a command with a state folder of its own, which knows the daemon by its address and a token."""
@@ -119,8 +119,9 @@ class InAContainer(Place):
     def environ(self) -> Mapping[str, str]:
         return self.engine.environment
 
-    def on_a_terminal(self, *command: str) -> tuple[int, list[str]]:
-        return on_a_terminal(["docker", "exec", "-it", "sidecar", "sidecar", *command], self.environ)
+    def on_a_terminal(self, *command: str, **environ: str) -> tuple[int, list[str]]:
+        settings = [f"--env={name}={value}" for name, value in environ.items()]
+        return on_a_terminal(["docker", "exec", "-it", *settings, "sidecar", "sidecar", *command], self.environ)
 
     def start(self) -> None:
         settings = [f"--env={name}={value}" for name, value in SETTINGS.items()]

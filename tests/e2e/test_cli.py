@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +159,19 @@ def test_on_a_terminal_progress_is_shown(place: Place, behaviour: Behaviour, sta
     assert re.fullmatch(end, "".join(lines[last:]))
     assert max(map(len, lines[:last])) <= COLUMNS  # the terminal itself breaks what is said at the end
     assert any("updating: started; it is watched until it is healthy" in line for line in lines)
+
+
+def test_on_a_terminal_that_cannot_draw_lines_are_written(process: Place):
+    """What is done is a line of text each, none of it twice in a row, and the last one says how it ended."""
+    for _ in range(ATTEMPTS):
+        process.push(next(versions))
+        status, lines = process.on_a_terminal("update", "web", "--wait", TERM="dumb")
+        if "docker:web: updating: create" in lines:
+            break
+    assert status == 0
+    assert lines[-1] == "ok  docker:web: succeeded"
+    assert "docker:web: updating: started; it is watched until it is healthy" in lines
+    assert not [line for line, following in pairwise(lines) if line == following]
 
 
 @pytest.mark.parametrize("command", ["targets", "plan", "history", "check", "doctor"])
