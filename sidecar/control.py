@@ -62,7 +62,7 @@ class DaemonControl:
         return [await self._judged(target) for target in targets]
 
     async def update(self, text: str) -> tuple[str, Sequence[str]]:
-        """Enqueue what a reference or a target id means.
+        """Enqueue what a reference, a target id or a Compose service means.
 
         Raises:
             Refused: nothing is meant by the text.
@@ -97,19 +97,23 @@ class DaemonControl:
         return delivery_id, released
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
-        """Give what happened of late; of a target by its id or its name.
+        """Give what happened of late; of a target by its id or its name, or of those of a Compose service.
 
         Raises:
-            Refused: there is no such target, and nothing happened to one.
+            Refused: there is no such target, and nothing happened to one; or several services are called so.
         """
-        if target_id is not None and target_id.partition(":")[0] not in list(Kind):
+        if target_id is None:
+            return await self._ports.journal.history(limit=limit)
+        known = await self._list()
+        if named := _named(target_id, known):
+            histories = [await self._ports.journal.history(limit=limit, target_id=each.id) for each in named]
+            return _merged(histories, limit=limit)
+        if target_id.partition(":")[0] not in list(Kind):
             target_id = f"{Kind.DOCKER}:{target_id}"
         history = await self._ports.journal.history(limit=limit, target_id=target_id)
-        if target_id is not None and not history.transitions:
-            known = [target.id for target in await self._list()]
-            if target_id not in known:
-                msg = f"there is no target {target_id!r}; targets are {', '.join(known) or 'none'}"
-                raise Refused(msg)
+        if not history.transitions:
+            msg = f"there is no target {target_id!r}; targets are {', '.join(each.id for each in known) or 'none'}"
+            raise Refused(msg)
         return history
 
     async def ready(self) -> Mapping[str, str]:
@@ -124,8 +128,8 @@ class DaemonControl:
 
     async def _meant(self, text: str) -> Sequence[Target]:
         targets = await self._list()
-        if exact := [target for target in targets if text in (target.id, target.name)]:
-            return exact
+        if named := _named(text, targets):
+            return named
         try:
             ref = ImageRef.parse(text)
         except ValueError as error:
@@ -144,6 +148,31 @@ class DaemonControl:
         except SidecarError as error:
             judged = Judged(target=target, verdict=Hold(str(error)))
         return _looked(target, judged, None)
+
+
+def _named(text: str, targets: Sequence[Target]) -> Sequence[Target]:
+    """Give the target of this id or name, or else those of the Compose service that is called so.
+
+    Raises:
+        Refused: services of several projects are called so.
+    """
+    if exact := [target for target in targets if text in (target.id, target.name)]:
+        return exact
+    found = [target for target in targets if target.compose_service == text]
+    if len({target.project for target in found}) > 1:
+        candidates = ", ".join(f"{target.id} of project {target.project}" for target in found)
+        msg = f"services of several projects are called {text!r}; name one of {candidates}"
+        raise Refused(msg)
+    return found
+
+
+def _merged(histories: Sequence[History], *, limit: int) -> History:
+    transitions = [each for history in histories for each in history.transitions]
+    deliveries = {each.id: each for history in histories for each in history.deliveries}
+    return History(
+        transitions=sorted(transitions, key=lambda each: each.recorded_at, reverse=True)[:limit],
+        deliveries=sorted(deliveries.values(), key=lambda each: each.received_at, reverse=True)[:limit],
+    )
 
 
 async def _answer(probe: Probe) -> str | None:

@@ -256,7 +256,7 @@ class Control(Protocol):
         ...
 
     async def plan(self, text: str | None) -> Sequence[Looked]:
-        """Judge every target (or those that a reference or target id means) and do nothing.
+        """Judge every target (or those that a reference, a target id or a Compose service means) and do nothing.
 
         Raises:
             Refused: nothing is meant by the text.
@@ -264,7 +264,7 @@ class Control(Protocol):
         ...
 
     async def update(self, text: str) -> tuple[str, Sequence[str]]:
-        """Enqueue the targets that a reference or target id means; give the delivery id and the target ids.
+        """Enqueue the targets that a reference, target id or service means; give the delivery id and the target ids.
 
         Raises:
             Refused: nothing is meant by the text.
@@ -280,7 +280,11 @@ class Control(Protocol):
         ...
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
-        """Give what happened of late."""
+        """Give what happened of late; of a target by its id or name, or of those of a Compose service.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
         ...
 
     async def ready(self) -> Mapping[str, str]:

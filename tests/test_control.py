@@ -28,7 +28,7 @@ class Containers:
     """A driver of which only the looks are asked."""
 
     def __init__(self, *targets: Target) -> None:
-        self.targets = targets
+        self.targets: Sequence[Target] = targets
 
     async def list(self) -> Sequence[Target]:
         return self.targets
@@ -47,9 +47,10 @@ class Desk:
         self.registry = FakeRegistry()
         self.hints = FakeHints(clock)
         self.unwell: str | None = None
+        self.containers = Containers(TARGET, OTHER, REFUSED)
         ports = Ports(
             registry=self.registry,
-            drivers={Kind.DOCKER: Containers(TARGET, OTHER, REFUSED)},  # type: ignore[dict-item]
+            drivers={Kind.DOCKER: self.containers},  # type: ignore[dict-item]
             journal=self.journal,
             hints=self.hints,
             clock=clock,
@@ -118,6 +119,39 @@ async def test_what_means_nothing_is_refused(desk: Desk, text: str):
         with pytest.raises(Refused, match=r"nothing is meant|is no target"):
             await ask(text)
     assert not desk.hints.asked
+
+
+async def test_a_compose_service_means_its_containers(desk: Desk):
+    """By the name that stands in the Compose file all replicas are meant, by every command, before any image of it."""
+    replica = replace(TARGET, id="docker:shop-app-1", service="docker:shop/app")
+    other = replace(replica, id="docker:shop-app-2")
+    named_alike = replace(OTHER, ref=ImageRef.parse("app:1"))
+    desk.containers.targets = (replica, other, named_alike)
+    _, targets = await desk.control.update("app")
+    assert targets == ["docker:shop-app-1", "docker:shop-app-2"]
+    assert list((await desk.control.release("app"))[1]) == targets
+    desk.registry.tags[str(REF)] = NEW
+    assert [each.target.id for each in await desk.control.plan("app")] == targets
+    desk.journal.clock.time = 5.0
+    await desk.journal.record(replace(ROLLOUT, target_id=replica.id))
+    desk.journal.clock.time = 6.0
+    await desk.journal.record(replace(ROLLOUT, id="rollout-2", target_id=other.id))
+    history = await desk.control.history(limit=5, target_id="app")
+    assert [each.rollout.target_id for each in history.transitions] == [other.id, replica.id]
+    assert len((await desk.control.history(limit=1, target_id="app")).transitions) == 1
+
+
+async def test_a_service_of_several_projects_names_the_candidates(desk: Desk):
+    """Which one was meant is not guessed; the message has what to write instead."""
+    one = replace(TARGET, id="docker:shop-app-1", service="docker:shop/app")
+    other = replace(one, id="docker:blog-app-1", service="docker:blog/app", project="blog")
+    desk.containers.targets = (one, other, replace(OTHER, project=None, service="docker:x/app"))
+    words = "called 'app'; name one of docker:blog-app-1 of project blog, docker:shop-app-1 of project shop$"
+    for ask in (desk.control.update, desk.control.plan, desk.control.release):
+        with pytest.raises(Refused, match=words):
+            await ask("app")
+    with pytest.raises(Refused, match=words):
+        await desk.control.history(limit=5, target_id="app")
 
 
 async def test_a_release_forgets_and_looks_again(desk: Desk):

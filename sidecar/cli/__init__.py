@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG, GONE = 0, 1, 2, 3
 _INTERRUPTED = 130
+_WHAT = "an image reference, a target, or a Compose service"
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
@@ -146,17 +147,17 @@ def _add_local(commands: _Commands, json: argparse.ArgumentParser) -> None:
 def _add_remote(commands: _Commands, remote: argparse.ArgumentParser) -> None:
     commands.add_parser("targets", parents=[remote], help="list what is managed, and for everything else why not")
     command = commands.add_parser("plan", parents=[remote], help="say what would be done now, and do nothing")
-    command.add_argument("ref", metavar="REF", nargs="?", help="an image reference or a target")
+    command.add_argument("ref", metavar="REF", nargs="?", help=_WHAT)
     command = commands.add_parser("update", parents=[remote], help="look at targets now, and update those that are due")
-    command.add_argument("what", metavar="REF|TARGET", help="an image reference or a target")
+    command.add_argument("what", metavar="REF|TARGET", help=_WHAT)
     command.add_argument("--wait", action="store_true", help="wait for what becomes of it, and end with that")
     command = commands.add_parser(
         "release", parents=[remote], help="let a digest that failed on a target be tried again"
     )
-    command.add_argument("what", metavar="REF|TARGET", help="an image reference or a target")
+    command.add_argument("what", metavar="REF|TARGET", help=_WHAT)
     command = commands.add_parser("history", parents=[remote], help="list deliveries and rollouts, newest first")
     command.add_argument("--limit", type=_rows, default=50, metavar="N", help="at most so many, 1 to 1000 (50)")
-    command.add_argument("--target", metavar="TARGET", help="only of this target")
+    command.add_argument("--target", metavar="TARGET", help="only of this target, or of those of this Compose service")
 
 
 def _rows(text: str) -> int:

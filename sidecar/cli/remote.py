@@ -74,8 +74,6 @@ def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> 
     """Show what happened of late, newest first."""
     # A rollout is recorded many times, of which one row for each phase is shown.
     wanted = limit if as_json else min(limit * 10, 1000)
-    if target and ":" not in target:
-        target = f"docker:{target}"
     body = asked.get("/history", limit=wanted, target=target, bodies="true" if as_json else None)
     if as_json:
         say_json(body)

@@ -62,6 +62,11 @@ class Target:
         """The id without its kind."""
         return self.id.partition(":")[2]
 
+    @property
+    def compose_service(self) -> str | None:
+        """The name of its service in its Compose project; None for a container on its own."""
+        return self.service.rpartition("/")[2] if self.project is not None else None
+
     def is_meant_by(self, hinted: ImageRef) -> bool:
         """Say whether a hint concerns it: the same repository, and the same tag where the hint has one."""
         return self.ref.name == hinted.name and hinted.tag in (None, self.ref.tag)

@@ -103,7 +103,7 @@ def _operations() -> Iterator[_Operation]:
         path=PREFIX + "/plan",
         summary="What would be done now",
         answer=_ref("PlanView"),
-        parameters=(_query("ref", text, "An image reference or the id of a target; all without it."),),
+        parameters=(_query("ref", text, "An image reference, a target, or a Compose service; all without it."),),
     )
     yield api(
         method="post",
@@ -129,7 +129,7 @@ def _operations() -> Iterator[_Operation]:
         answer=_ref("HistoryView"),
         parameters=(
             _query("limit", rows, "At most so many of each."),
-            _query("target", text, "Only of this target."),
+            _query("target", text, "Only of this target, or of those of this Compose service."),
             _query("bodies", {"type": "boolean"}, "With the bodies as received."),
         ),
     )

@@ -91,7 +91,7 @@ class UpdateRequest(_View):
     """What to look at now."""
 
     what: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-    """An image reference or the id of a target."""
+    """An image reference, a target by its id or its name, or a Compose service."""
 
 
 class UpdateView(_View):

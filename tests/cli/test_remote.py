@@ -119,10 +119,10 @@ def test_history_shows_when_a_phase_was_entered(daemon: ServedDaemon, run: Run, 
     assert "dockerhub" in delivery
 
 
-def test_history_is_of_a_container_by_its_name_too(daemon: ServedDaemon, run: Run):
-    """A container is meant by its name, as it is by the other commands."""
+def test_history_is_of_what_the_daemon_takes_a_name_for(daemon: ServedDaemon, run: Run):
+    """What a name means, a container or a service, is known where they run; it is passed on as it is written."""
     assert run("history", "--limit", "5", "--target", "web") == 0
-    assert daemon.asked == [("history", 50, "docker:web")]
+    assert daemon.asked == [("history", 50, "web")]
 
 
 def test_an_empty_history_says_so(daemon: ServedDaemon, run: Run, capsys: Output):
@@ -131,7 +131,7 @@ def test_an_empty_history_says_so(daemon: ServedDaemon, run: Run, capsys: Output
     assert run("history", "--target", "nope") == 0
     output = capsys.readouterr()
     assert output.out.split() == ["TIME", "WHO", "WHAT", "WHICH", "WHY"]
-    assert output.err == "nothing is recorded of docker:nope\n"
+    assert output.err == "nothing is recorded of nope\n"
 
 
 @pytest.mark.parametrize("command", [["targets"], ["plan"], ["history"], ["update", "web"], ["release", "web"]])
