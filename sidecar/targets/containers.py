@@ -101,6 +101,17 @@ def base_name(name: str) -> str:
     return name.removesuffix(CANDIDATE_SUFFIX).removesuffix(PARKED_SUFFIX)
 
 
+def is_in_place(entry: Json) -> bool:
+    """Say whether a list entry bears a name of its own: it is neither a candidate nor parked."""
+    name = own_name(entry)
+    return base_name(name) == name
+
+
+def refers_to(reference: str, ref: str) -> bool:
+    """Say whether a container's reference, as it was configured, is the given one, normalised."""
+    return not is_image_id(reference) and str(ImageRef.configured(reference)) == ref
+
+
 def replacement_of(name: str, entries: Iterable[Json], *, since: float | None) -> str | None:
     """Give the id of what Compose made to replace a container, and did not live to give its name.
 

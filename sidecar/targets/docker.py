@@ -190,12 +190,14 @@ class DockerDriver:
 
     async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
         """Say whether another container of the same reference is on the new image."""
-        for entry in await self._engine.list_containers(filters={"ancestor": [rollout.to.image_id or ""]}):
-            name, reference = reading.own_name(entry), self._references.get(entry["Id"], str(entry["Image"]))
-            is_in_place = reading.base_name(name) == name != target.name
-            if is_in_place and entry["ImageID"] == rollout.to.image_id and not reading.is_image_id(reference):
-                return str(ImageRef.configured(reference)) == rollout.ref
-        return False
+        entries = await self._engine.list_containers(filters={"ancestor": [rollout.to.image_id or ""]})
+        return any(
+            reading.is_in_place(entry)
+            and reading.own_name(entry) != target.name
+            and entry["ImageID"] == rollout.to.image_id
+            and reading.refers_to(self._references.get(entry["Id"], str(entry["Image"])), rollout.ref)
+            for entry in entries
+        )
 
     # --- preparing --------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.core.decide import Cause, Keep
 from sidecar.errors import Refused, Transient
-from tests.fakes import image_id
-from tests.test_crash import TARGET, World, at_rest
+from tests.fakes import Behaviour, image_id
+from tests.test_crash import REF, TARGET, World, at_rest
 
 
 def without_its_image() -> World:
@@ -43,3 +43,17 @@ async def test_without_its_image_a_container_is_left_alone(failure: Exception, r
         await world.reconciler().reconcile(TARGET, Cause("test", 0.0))
     assert world.engine.named("web")["up"]  # type: ignore[index]
     assert "create_container" not in str(world.engine.calls)
+
+
+@pytest.mark.parametrize("others", [("other", "api"), ("api", "other")])
+async def test_a_tag_that_another_container_is_on_is_left_to_it(others: tuple[str, str]) -> None:
+    """Where two of one reference end differently it names what runs on the one that succeeded, among any others."""
+    world = World(new=Behaviour(unhealthy_after=1.0))
+    world.engine.images[image_id("b")] = world.engine.offered[image_id("b")]
+    references = {"other": "registry.test/other:1", "api": REF}
+    for name in others:
+        world.engine.tags[references[name]] = image_id("b")
+        world.engine.run(name, references[name], labels={})
+    await world.live(passes=1)
+    assert world.engine.named("web")["image"] == image_id("a")  # type: ignore[index]
+    assert world.engine.tags[REF] == image_id("b")
