@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Step, Wait, next_step, supersede
+from sidecar.core.decide import Cause, Step, Wait, next_step, supersede, take_back
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, Target
-from sidecar.errors import SidecarError, Transient
+from sidecar.errors import Refused, SidecarError, Transient
 from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
 
@@ -27,16 +27,15 @@ class _Run:
 
     Attributes:
         is_untouched: nothing that runs was changed yet, so it may still be left and tried later.
-        asks: whether a newer digest is to be looked for at the next wait.
+        asks: on whose behalf a newer digest is to be looked for at the next wait.
         has_turn: it counts against what may pull, or be between stop and start, at once.
     """
 
     target: Target
     driver: TargetDriver
     rollout: Rollout
-    cause: Cause
     is_untouched: bool
-    asks: bool
+    asks: Cause | None
     has_turn: bool = False
     is_left: bool = False
     pause_seconds: float = _FIRST_PAUSE_SECONDS
@@ -73,9 +72,10 @@ class Executor:
         """Drive a prepared rollout, or what takes its place, until it is final; or until the process has to end.
 
         Raises:
-            Transient: engine or journal failed before anything that runs was touched.
+            Transient, Refused: engine, registry or journal failed before anything that runs was touched.
         """
-        run = _Run(target, self._drivers[target.kind], rollout, cause, is_untouched=not is_resumed, asks=is_resumed)
+        driver, asks = self._drivers[target.kind], cause if is_resumed else None
+        run = _Run(target, driver, rollout, is_untouched=not is_resumed, asks=asks)
         try:
             while run.rollout.is_open and not run.is_left:
                 await self._advance(run)
@@ -90,10 +90,15 @@ class Executor:
             run.is_untouched = _is_untouched(run.rollout, observed)
             await self._act(run, next_step(run.rollout, observed))
             run.pause_seconds = _FIRST_PAUSE_SECONDS
-        except Transient as error:
+        except (Transient, Refused) as error:
             if run.is_untouched:
                 raise
             self._publish("rollout.delayed", run.rollout, reason=str(error))
+            if isinstance(error, Refused) and (taken_back := take_back(run.rollout, str(error))) is not None:
+                await self._enter(run, taken_back)
+                return
+            # What was asked for before is kept for the gate: a hint that nobody took would make every pause none.
+            run.asks = self._hints.take_hint(run.target.id) or run.asks
             await self._wait(run, run.pause_seconds)
             run.pause_seconds = min(run.pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -103,9 +108,12 @@ class Executor:
                 await self._enter(run, decision)
             case Step(is_start=is_start):
                 # A rollout that was held before it touched anything may be overtaken by a newer digest.
-                if run.is_untouched and run.asks and await self._make_way(run):
+                if run.is_untouched and run.asks is not None and await self._make_way(run):
                     return
                 await self._take_turn(run)
+                if run.is_untouched and self._stopping.is_set():
+                    run.is_left = True  # we may be killed at any time now, with the old one stopped
+                    return
                 if is_start:
                     await self._record(run, replace(run.rollout, goal_starts=run.rollout.goal_starts + 1))
                 await self._record(run, await run.driver.step(run.target, run.rollout))
@@ -143,13 +151,15 @@ class Executor:
     async def _make_way(self, run: _Run) -> bool:
         """See whether a newer digest takes the place of the one in the gate, if somebody hinted at it."""
         hinted = self._hints.take_hint(run.target.id)
-        if (hinted is None and not run.asks) or run.rollout.phase is not Phase.UPDATING:
+        if hinted is not None and hinted.kind == "engine":
+            hinted = None  # what happens to containers says nothing about a tag
+        asked_by, run.asks = hinted or run.asks, None
+        if asked_by is None or run.rollout.phase is not Phase.UPDATING:
             return False
-        run.asks = False
         try:
             resolved = await self._registry.resolve(run.target.ref)
             rejected = await self._journal.rejected(run.target.service, run.target.ref.name)
-            pair = supersede(run.rollout, resolved, rejected=rejected, cause=hinted or run.cause, rollout_id=new_id())
+            pair = supersede(run.rollout, resolved, rejected=rejected, cause=asked_by, rollout_id=new_id())
             if pair is None:
                 return False
             ended, newer = pair

@@ -72,7 +72,10 @@ class RecordedEvents:
 
 @dataclass
 class FakeHints:
-    """A queue that nobody works on: a gate waits by the clock, and what is asked for is kept for a look."""
+    """A queue that nobody works on: a gate waits by the clock, and what is asked for is kept for a look.
+
+    As with the real one, nobody waits as long as there is a hint that was not taken.
+    """
 
     clock: FakeClock
     asked: list[tuple[str, Cause]] = field(default_factory=list)
@@ -90,7 +93,7 @@ class FakeHints:
 
     async def wait_for_hint(self, name: str, seconds: float) -> None:
         del name
-        await self.clock.sleep(seconds)
+        await self.clock.sleep(seconds if self.hint is None else 0.0)
         if self.on_wait is not None:
             self.on_wait()
 

@@ -719,7 +719,13 @@ class Project:
         return [call.removeprefix("stop shop-") for call in self.engine.calls if call.startswith("stop shop-")]
 
 
-def line(engine: FakeEngine, world: World | Project, stopping: asyncio.Event | None = None) -> Reconciler:
+def line(
+    engine: FakeEngine,
+    world: World | Project,
+    stopping: asyncio.Event | None = None,
+    *,
+    turns: asyncio.Semaphore | None = None,
+) -> Reconciler:
     """Put the real line together over fakes."""
     images = Images(engine, events=world.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
     driver = DockerDriver(engine, images, events=world.events, scope=Scope())  # type: ignore[arg-type]
@@ -731,7 +737,8 @@ def line(engine: FakeEngine, world: World | Project, stopping: asyncio.Event | N
         clock=world.clock,
         events=world.events,
     )
-    return Reconciler(ports, Executor(ports, turns=asyncio.Semaphore(2), stopping=stopping or asyncio.Event()))
+    turns = turns or asyncio.Semaphore(2)
+    return Reconciler(ports, Executor(ports, turns=turns, stopping=stopping or asyncio.Event()))
 
 
 async def test_a_push_of_one_image_moves_the_project_in_the_order_of_its_dependencies() -> None:

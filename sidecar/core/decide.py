@@ -193,6 +193,13 @@ def supersede(
     return rollout.enter(Phase.SUPERSEDED, f"{resolved.digest} is newer"), newer
 
 
+def take_back(rollout: Rollout, reason: str) -> Rollout | None:
+    """Give up a rollout whose new container cannot be made any more, and return to the old one; None: it goes on."""
+    if rollout.phase is not Phase.UPDATING or rollout.from_.instance is None:
+        return None
+    return replace(rollout.enter(Phase.ROLLING_BACK, reason), is_taken_back=True)
+
+
 def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     """Say what moves an open rollout forward: an engine call, a while, or a new value of it to be recorded."""
     if is_changed_by_others(rollout, observed.instance):

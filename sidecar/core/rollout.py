@@ -64,7 +64,8 @@ class Rollout:
         goal_starts: how often we started it again after it had exited.
         changed_at: when it was first seen that somebody else had changed the target (engine's clock).
         settled: the gate of the rollback is passed; what is left is to pause it again.
-        is_taken_back: somebody stopped the new container in its gate, which says nothing against its image.
+        is_taken_back: somebody stopped the new container in its gate, or it could not be made any more: which says
+            nothing against its image.
         is_broken: the gate failed and nothing is put back, as its labels ask.
         reason: why the phase was entered; empty while all goes well.
         log_tail: the last lines of the container that failed its gate.

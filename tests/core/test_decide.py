@@ -16,6 +16,7 @@ from sidecar.core.decide import (
     judge,
     next_step,
     supersede,
+    take_back,
 )
 from sidecar.core.image import Digest
 from sidecar.core.policy import Action, Policy, WhenStopped
@@ -393,3 +394,27 @@ def test_what_a_person_stopped_in_the_gate_of_a_rollback_is_left_stopped() -> No
 def test_one_put_aside_that_somebody_started_is_stopped_again() -> None:
     """Both may write to one volume."""
     assert next_step(GATED, replace(AT_GOAL, is_doubled=True)) == Step()
+
+
+# --- taken back -----------------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_made_no_more_is_taken_back_and_not_rejected() -> None:
+    """Its image was never tried, so nothing is said against it; the reason is kept."""
+    taken_back = take_back(rollout(rollback=False), "manifest unknown")
+    assert taken_back is not None
+    assert (taken_back.phase, taken_back.reason) == (Phase.ROLLING_BACK, "manifest unknown")
+    assert taken_back.rejected is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        rollout(phase=Phase.FINISHING),
+        rollout(phase=Phase.ROLLING_BACK),
+        rollout(from_=Revision(digest=OLD, image_id="old-image")),
+    ],
+)
+def test_without_an_old_one_to_return_to_nothing_is_taken_back(value: Rollout) -> None:
+    """What finishes or rolls back goes on, and what had no container before has nothing to go back to."""
+    assert take_back(value, "manifest unknown") is None

@@ -1,0 +1,133 @@
+"""Carrying a rollout to its end where engine, registry, queue or process are in the way."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.core.decide import Cause, Hold
+from sidecar.core.rollout import Phase
+from sidecar.errors import Refused, Transient
+from tests.fakes import Behaviour, FakeEngine, digest
+from tests.test_crash import TARGET, World, at_rest
+from tests.test_reconciler import hint_of, line, once, remove
+
+WEBHOOK = Cause("webhook", 0.0, ("newer",))
+
+
+async def test_a_hint_does_not_shorten_the_pauses_after_failures() -> None:
+    """An engine that refuses is not asked as fast as it can answer because somebody asked for the target before."""
+    world = World()
+    failures = [5]
+
+    def refuse() -> Exception | None:
+        failures[0] -= 1
+        return Transient("the name is taken") if failures[0] >= 0 else None
+
+    def hint(engine: FakeEngine) -> None:
+        if engine.calls[-1] == "stop web":
+            engine.fails["rename"] = refuse
+            world.hints.hint = WEBHOOK
+
+    world.engine.watch = hint
+    began = world.clock.time
+    await world.live(passes=1)
+    at_rest(world, "b")
+    assert world.clock.time - began >= 1 + 2 + 4 + 8 + 16
+
+
+async def test_a_hint_that_came_during_failures_is_looked_up_in_the_gate() -> None:
+    """It was for a newer digest, which takes the place of the older, and its delivery is named."""
+    world = World(new=Behaviour(healthy_after=9e9))
+    push = hint_of(world, "c")
+    failures = [2]
+
+    def refuse() -> Exception | None:
+        push()
+        failures[0] -= 1
+        return Transient("the name is taken") if failures[0] >= 0 else None
+
+    world.engine.fails["rename"] = refuse
+    await world.live(passes=1)
+    at_rest(world, "c")
+    assert world.journal.recorded[-1].delivery_ids == ("newer",)
+
+
+async def test_what_the_engine_tells_in_a_gate_asks_no_registry() -> None:
+    """A container that comes and goes is told of every second, and the tag means nothing else for it."""
+    world = World(new=Behaviour(healthy_after=20.0))
+
+    def tell() -> None:
+        world.hints.hint = Cause("engine", world.clock.now())
+
+    world.hints.on_wait = tell
+    await world.live(passes=1)
+    at_rest(world, "b")
+    assert len(world.registry.asked) == 1
+
+
+async def test_told_to_stop_it_takes_nothing_down_any_more() -> None:
+    """What was not begun is left to the next start: whoever stops us may not wait for the new one to run."""
+    world, stopping = World(), asyncio.Event()
+    stopping.set()
+    verdict = await line(world.engine, world, stopping).reconcile(TARGET, Cause("test", 0.0))
+    assert verdict == Hold("left to the next start: Sidecar stops")
+    assert "stop web" not in world.engine.calls
+    await world.live()
+    at_rest(world, "b")
+
+
+async def test_told_to_stop_what_waits_for_its_turn_leaves_it() -> None:
+    """Others leave their turn in their gates, and each of those that wait would take another service down."""
+    world, stopping, turns = World(), asyncio.Event(), asyncio.Semaphore(1)
+    reconciler = line(world.engine, world, stopping, turns=turns)
+    world.engine.fails["create"] = lambda: Transient("bad parameter")
+    await reconciler.run_pass(TARGET, WEBHOOK)
+    del world.engine.fails["create"]
+    await turns.acquire()
+    running = asyncio.ensure_future(reconciler.reconcile(TARGET, WEBHOOK))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    stopping.set()
+    turns.release()
+    assert await running == Hold("left to the next start: Sidecar stops")
+    assert "stop web" not in world.engine.calls
+
+
+async def test_what_can_be_made_no_more_is_taken_back() -> None:
+    """Candidate and image were removed after the stop, and its registry refuses: the old one runs again."""
+    world = World()
+
+    def prune(engine: FakeEngine) -> None:
+        if engine.calls[-1] == "rename web web.sidecar-old":
+            remove(world, "web.sidecar-new")
+            del engine.images[world.journal.recorded[-1].to.image_id or ""]
+            engine.fails["pull"] = lambda: Refused("manifest unknown")
+
+    world.engine.watch = prune
+    verdict = await world.live(passes=1)
+    assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
+    at_rest(world, "a")
+    assert isinstance(verdict, Hold)
+    assert "manifest unknown" in verdict.reason
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+
+
+async def test_what_cannot_be_put_back_now_is_tried_without_limit() -> None:
+    """The old one and its image were removed as well: until its registry gives it again nothing else can be done."""
+    world = World(new=Behaviour(unhealthy_after=4.0))
+    refusals = [3]
+
+    def refuse() -> Exception | None:
+        refusals[0] -= 1
+        return Refused("unauthorized") if refusals[0] >= 0 else None
+
+    def prune() -> None:
+        remove(world, "web.sidecar-old")
+        del world.engine.images[world.journal.recorded[-1].from_.image_id or ""]
+        world.engine.tags.clear()
+        world.engine.fails["pull"] = refuse
+
+    world.hints.on_wait = once(prune)
+    await world.live(passes=1)
+    at_rest(world, "a")
+    assert list(await world.journal.rejected(TARGET, "registry.test/web")) == [digest("b")]
