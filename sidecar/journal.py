@@ -105,9 +105,7 @@ class SqliteJournal:
 
     async def finish_deliveries(self, delivery_ids: Iterable[str]) -> None:
         """Remember that everything that these deliveries asked for has been looked at."""
-        now = self._clock.now()
-        rows = [(now, delivery_id) for delivery_id in delivery_ids]
-        await self._work(lambda connection: connection.executemany(sql.FINISH, rows))
+        await self._write(sql.FINISH, self._clock.now(), values.encode(list(delivery_ids)))
 
     async def unfinished_deliveries(self) -> Sequence[Delivery]:
         """Give the accepted deliveries that are not finished, oldest first."""
@@ -189,7 +187,8 @@ class SqliteJournal:
             raise Transient(msg)
 
     def _commit(self, rows: Sequence[values.DeliveryRow]) -> None:
-        self._database.run(lambda connection: connection.executemany(sql.ACCEPT, rows))
+        begin = None if len(rows) <= sql.MOST_ROWS else "BEGIN IMMEDIATE"
+        self._database.run(lambda connection: sql.accept(connection.execute, rows), begin)
         self._untrimmed += len(rows)
         if self._untrimmed >= TRIM_EVERY and not self._is_closed:
             self._untrimmed = 0
@@ -218,13 +217,18 @@ class _Database:
             msg = f"opening the journal {str(self.file)!r}: {advice}"
             raise (Misconfigured(msg) if _DAMAGED in advice else Transient(msg)) from error
 
-    def run(self, work: _Work[_T], begin: str = "BEGIN IMMEDIATE") -> _T:
+    def run(self, work: _Work[_T], begin: str | None = "BEGIN IMMEDIATE") -> _T:
         """Do some work in a transaction of its own; when it fails nothing of it stays.
+
+        Args:
+            begin: how the transaction begins; None for work that is one statement, which is a transaction by itself.
 
         Raises:
             Transient: SQLite could not do it.
         """
         try:
+            if begin is None:
+                return work(self._connection)
             self._connection.execute(begin)
             result = work(self._connection)
             self._connection.execute("COMMIT")

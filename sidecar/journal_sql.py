@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sidecar.core.rollout import Rollout
-from sidecar.journal_values import encode, write_plan, write_rollout
+from sidecar.journal_values import DeliveryRow, encode, write_plan, write_rollout
 
 # What is kept: the newest deliveries, up to so many and so many bytes of bodies; those that are still to be worked on
 # always. Rollouts are kept for ever, but what their drivers prepared only of the newest.
@@ -113,10 +114,16 @@ MIGRATIONS: tuple[str, ...] = (
 # Only the probe: the least that shows that the journal can be written and read.
 PROBE = "INSERT OR REPLACE INTO probes (id, written_at) VALUES (1, ?) RETURNING written_at"
 
-ACCEPT = """
+# With `{}` for the rows; see `accept`.
+_ACCEPT = """
     INSERT INTO deliveries (id, source, received_at, fate, reason, remote, pusher, callback_url, hints, body)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
-FINISH = "UPDATE deliveries SET finished_at = ? WHERE id = ? AND finished_at IS NULL"
+    VALUES {} ON CONFLICT (id) DO NOTHING"""
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# As many at most by one statement: SQLite takes 32,766 parameters.
+MOST_ROWS = 500
+FINISH = """
+    UPDATE deliveries SET finished_at = ?
+    WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"""
 UNFINISHED_DELIVERIES = """
     SELECT id, source, received_at, fate, reason, remote, pusher, callback_url, hints, body FROM deliveries
     WHERE fate = 'accepted' AND finished_at IS NULL ORDER BY seq"""
@@ -206,6 +213,18 @@ def _append(execute: Execute, rollout: Rollout, now: float) -> None:
     execute(TRANSITION, (number, now, plan_hash, encode(changed)))
     if rollout.rejected is not None:
         execute(REJECT, (rollout.service, rollout.repository, rollout.rejected, number, rollout.reason, now))
+
+
+def accept(execute: Execute, rows: Sequence[DeliveryRow]) -> None:
+    """Keep deliveries, many by one statement: for each the thread has to wait until it may run again."""
+    for first in range(0, len(rows), MOST_ROWS):
+        some = rows[first : first + MOST_ROWS]
+        execute(_accept(len(some)), [value for row in some for value in row])
+
+
+@lru_cache(maxsize=64)
+def _accept(rows: int) -> str:
+    return _ACCEPT.format(", ".join([_ROW] * rows))
 
 
 def trim(execute: Execute) -> None:

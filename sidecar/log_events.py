@@ -1,6 +1,7 @@
 """Every event that Sidecar logs or streams, with its level, its keys and its meaning. Alerts are built on this table.
 
-Every line has ``timestamp``, ``level`` and ``event`` beside these keys; a key that has nothing to say may be missing.
+Every line has ``timestamp``, ``level`` and ``event`` beside these keys. What is not known is left out: no key is ever
+null or empty. Times are texts as in RFC 3339, in UTC; ids and digests are whole.
 """
 
 from __future__ import annotations
@@ -30,52 +31,114 @@ def _event(level: Level | None, meaning: str, *keys: str) -> Event:
     return Event(level, frozenset(keys), meaning)
 
 
-_DELIVERY = ("delivery_id", "source", "remote", "pusher", "images", "reason", "status", "error")
-_PASS = ("target", "cause", "delivery_ids", "image", "digest", "reason", "retry_at", "error")
-_ROLLOUT = (*_PASS, "rollout_id", "from_digest", "phase", "duration_seconds")
+# What each key means, wherever it stands.
+KEYS: Mapping[str, str] = {
+    "admin_port": "Second port, of everything but webhooks.",
+    "cause": "Why a target was looked at: webhook, cli, plan, start-up, resync, engine or project.",
+    "current_bytes": "So much of an image has come in.",
+    "delivery_id": "One request of a sender or a person.",
+    "delivery_ids": "The deliveries that asked for it.",
+    "difference": "What is not as before, by place in the engine's inspect.",
+    "digest": "What the reference means now, and what is run.",
+    "duration_seconds": "How long it took, from when it was wanted; of the daemon: how long it ran.",
+    "env": "ENV as set.",
+    "error": "What failed: its type and its text.",
+    "from_digest": "What ran before.",
+    "grace_seconds": "How long the step in hand is given.",
+    "host": "Address it listens on.",
+    "image": "The image reference as configured, normalised.",
+    "image_id": "The engine's own id of an image.",
+    "images": "The image references that a sender named.",
+    "layers_done": "So many layers are there.",
+    "layers_total": "Of so many.",
+    "log_tail": "The last lines of the container that failed.",
+    "logger": "The library's logger.",
+    "message": "What the library said.",
+    "method": "The request's method.",
+    "phase": "Phase of the rollout.",
+    "pid": "Process id.",
+    "port": "Port it listens on.",
+    "pusher": "Who pushed, as the sender says.",
+    "reason": "Why, in words for a person.",
+    "remote": "Address that the request came from.",
+    "retry_at": "When it is looked at again without being told.",
+    "rollout_id": "One rollout, from its start to its end.",
+    "route": "The request's route, without what a client put into it.",
+    "source": "Name of the source in SOURCES.",
+    "space_reclaimed_bytes": "So much disk is free again, as the engine says.",
+    "state_dir": "Folder of journal and tokens.",
+    "status": "The HTTP status that the sender was answered.",
+    "step": "The engine call.",
+    "target": "Id of the target.",
+    "targets": "Ids of the targets that a delivery concerns.",
+    "total_bytes": "Of so much.",
+    "traceback": "Where it failed; at level debug only.",
+    "version": "Version of Sidecar.",
+}
+
+_DELIVERY = ("delivery_id", "source", "remote", "pusher", "images", "reason", "status")
+_PASS = ("target", "cause", "delivery_ids", "image", "digest", "reason")
+_ROLLOUT = (*_PASS, "rollout_id", "from_digest", "phase")
+_PHASE = (*_ROLLOUT, "duration_seconds", "log_tail")
 
 EVENTS: Mapping[str, Event] = {
     "daemon.started": _event("info", "It serves.", "version", "env", "host", "port", "admin_port", "state_dir", "pid"),
-    "daemon.stopping": _event("info", "It was told to stop.", "signal", "grace_seconds"),
+    "daemon.stopping": _event("info", "It was told to stop.", "grace_seconds"),
     "daemon.failed": _event("error", "It cannot start; its exit status is 3.", "reason"),
-    "daemon.stopped": _event("info", "It is done.", "duration_seconds", "reason"),
+    "daemon.stopped": _event("info", "It is done.", "duration_seconds"),
     "delivery.accepted": _event("info", "A request was believed and kept.", *_DELIVERY),
     "delivery.ignored": _event("info", "A request was believed and nothing follows from it.", *_DELIVERY),
-    "delivery.rejected": _event("warning", "A request was not believed or not allowed.", *_DELIVERY),
+    "delivery.rejected": _event("warning", "A request was not believed or not allowed.", *_DELIVERY, "error"),
     "delivery.matched": _event("info", "Whom a delivery concerns is known.", "delivery_id", "source", "targets"),
-    "delivery.unmatched": _event("warning", "A delivery concerns nobody here.", *_DELIVERY),
-    "delivery.confirmed": _event("info", "Docker Hub's legacy callback was answered.", *_DELIVERY),
-    "delivery.unconfirmed": _event("warning", "Docker Hub's legacy callback could not be answered.", *_DELIVERY),
+    "delivery.unmatched": _event(
+        "warning", "A delivery concerns nobody here.", "delivery_id", "source", "images", "reason"
+    ),
+    "delivery.confirmed": _event(
+        "info", "Docker Hub's legacy callback was answered.", "delivery_id", "source", "reason"
+    ),
+    "delivery.unconfirmed": _event(
+        "warning", "Docker Hub's legacy callback could not be answered.", "delivery_id", "source", "reason"
+    ),
     "credentials.failed": _event(
         "warning", "Registry credentials cannot be read; the engine asks as nobody.", "reason"
     ),
     "engine.failed": _event("warning", "The engine does not answer; work waits.", "reason"),
-    "engine.connected": _event("info", "The engine answers.", "url", "api_version", "platform"),
-    "image.resolved": _event("debug", "A registry said what a reference means now.", *_PASS),
-    "image.pulled": _event("info", "An image is in the engine's store.", *_ROLLOUT, "bytes"),
+    "engine.connected": _event("info", "The engine answers."),
+    "image.resolved": _event(
+        "debug", "A registry said what a reference means now.", "target", "cause", "image", "digest"
+    ),
+    "image.pulled": _event("info", "An image is in the engine's store.", "target", "image", "digest"),
     "image.removed": _event("info", "An image that an update took out of use was removed.", "target", "image_id"),
     "image.pruned": _event("info", "What nothing uses was removed.", "target", "space_reclaimed_bytes"),
     "image.prune_failed": _event("warning", "Cleaning up failed; nothing depends on it.", "target", "reason"),
     "pull.progressed": _event(
-        None, "How far a pull is.", *_ROLLOUT, "current_bytes", "total_bytes", "layers_done", "layers_total"
+        None,
+        "How far a pull is.",
+        *("target", "image", "digest", "current_bytes", "total_bytes", "layers_done", "layers_total"),
     ),
     "target.kept": _event("info", "A target is as it should be.", *_PASS),
-    "target.held": _event("warning", "Something could be done for a target and is not.", *_PASS),
+    "target.held": _event("warning", "Something could be done for a target and is not.", *_PASS, "retry_at"),
     "rollout.started": _event("info", "A rollout began.", *_ROLLOUT),
-    "rollout.updating": _event("debug", "The new container takes the place of the old one.", *_ROLLOUT),
-    "rollout.finishing": _event("info", "The new one passed its gate; what is left is to tidy up.", *_ROLLOUT),
-    "rollout.rolling_back": _event("warning", "It failed its gate; the old one is put back.", *_ROLLOUT, "log_tail"),
-    "rollout.succeeded": _event("info", "The new one runs.", *_ROLLOUT),
-    "rollout.rolled_back": _event("error", "The old one runs again.", *_ROLLOUT, "log_tail"),
-    "rollout.failed": _event("error", "Neither runs as it should.", *_ROLLOUT, "log_tail"),
-    "rollout.stepped": _event("debug", "The next engine call is made.", *_ROLLOUT, "step"),
-    "rollout.noted": _event("info", "Something will be different though nothing is lost.", *_ROLLOUT),
-    "rollout.changed": _event("info", "What the recreate changed beside the image.", *_ROLLOUT, "difference"),
-    "rollout.superseded": _event("info", "A newer digest took its place.", *_ROLLOUT),
-    "rollout.abandoned": _event("warning", "Somebody else changed the target meanwhile; it is left alone.", *_ROLLOUT),
+    "rollout.updating": _event("debug", "The new container takes the place of the old one.", *_PHASE),
+    "rollout.finishing": _event("info", "The new one passed its gate; what is left is to tidy up.", *_PHASE),
+    "rollout.rolling_back": _event("warning", "It failed its gate; the old one is put back.", *_PHASE),
+    "rollout.succeeded": _event("info", "The new one runs.", *_PHASE),
+    "rollout.rolled_back": _event("error", "The old one runs again.", *_PHASE),
+    "rollout.failed": _event("error", "Neither runs as it should.", *_PHASE),
+    "rollout.superseded": _event("info", "A newer digest took its place.", *_PHASE),
+    "rollout.abandoned": _event("warning", "Somebody else changed the target meanwhile; it is left alone.", *_PHASE),
+    "rollout.stepped": _event("debug", "The next engine call is made.", "target", "rollout_id", "phase", "step"),
+    "rollout.noted": _event(
+        "info", "Something will be different though nothing is lost.", "target", "rollout_id", "reason"
+    ),
+    "rollout.changed": _event(
+        "info", "What the recreate changed beside the image.", "target", "rollout_id", "difference"
+    ),
     "rollout.delayed": _event("warning", "A call failed; it is tried again.", *_ROLLOUT),
-    "pass.crashed": _event("error", "A defect of Sidecar; the target is looked at again.", *_PASS),
+    "pass.crashed": _event("error", "A defect of Sidecar; the target is looked at again.", "target", "error"),
     "journal.failed": _event("error", "The journal cannot be written.", *_ROLLOUT),
-    "request.failed": _event("error", "A defect of Sidecar; the client was answered 500.", "method", "route", "error"),
+    "request.failed": _event(
+        "error", "A defect of Sidecar; the client was answered 500.", "method", "route", "error", "traceback"
+    ),
     "library.logged": _event("warning", "What a library had to say.", "logger", "message", "error", "traceback"),
 }

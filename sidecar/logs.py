@@ -68,8 +68,12 @@ class Redaction:
         self._secrets = tuple(sorted({*self._secrets, *forms}, key=len, reverse=True))
 
     def facts(self, facts: Mapping[str, object]) -> dict[str, Any]:
-        """Make facts plain."""
-        return {key: MASK if _is_secret_key(key) else self.plain(value) for key, value in facts.items()}
+        """Make facts plain, and leave out what is not there: no key is null or empty."""
+        return {
+            key: MASK if _is_secret_key(key) else self.plain(value)
+            for key, value in facts.items()
+            if value or isinstance(value, int | float)
+        }
 
     def plain(self, value: object, depth: int = 0) -> Any:  # noqa: ANN401 - what JSON can say
         """Make a value plain: text, number, true, false, null, and lists and mappings of these."""

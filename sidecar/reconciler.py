@@ -18,6 +18,7 @@ from sidecar.errors import Refused, SidecarError, Transient
 from sidecar.executor import Executor, facts_of
 from sidecar.ids import new_id
 from sidecar.ports import Ports
+from sidecar.rfc3339 import written
 
 # How long a target is held after its registry, its pull or the engine failed: doubled each time, to the most.
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS, _MOST_DOUBLINGS = 5.0, 300.0, 10
@@ -258,12 +259,16 @@ class Reconciler:
         judged = self.last.get(target_id)
         if judged is not None:
             self.last[target_id] = replace(judged, verdict=verdict)
-            facts |= {"image": str(judged.target.ref), "digest": judged.resolved.digest if judged.resolved else None}
+            facts |= {
+                "image": str(judged.target.ref) if judged.target.ref.repository else None,
+                "digest": judged.resolved.digest if judged.resolved else None,
+            }
         match verdict:
             case Keep(reason=reason):
                 self._ports.events.publish("target.kept", reason=reason, **facts)
             case Hold(reason=reason, retry_at=retry_at):
-                self._ports.events.publish("target.held", reason=reason, retry_at=retry_at, **facts)
+                again = written(retry_at) if retry_at is not None else None
+                self._ports.events.publish("target.held", reason=reason, retry_at=again, **facts)
             case Rollout():
                 pass
 

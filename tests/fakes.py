@@ -16,6 +16,7 @@ from typing import Any
 from sidecar.core.decide import Cause, Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.errors import Transient
+from sidecar.log_events import EVENTS
 from sidecar.targets._engine import EngineError, NameConflict
 
 Json = dict[str, Any]
@@ -64,6 +65,8 @@ class RecordedEvents:
     told: list[tuple[str, dict[str, object]]] = field(default_factory=list)
 
     def publish(self, event: str, /, **facts: object) -> None:
+        strange = facts.keys() - EVENTS[event].keys
+        assert not strange, f"{event} says {sorted(strange)}, which the table of events does not know"
         self.told.append((event, facts))
 
     def named(self, event: str) -> list[dict[str, object]]:

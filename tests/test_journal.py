@@ -90,13 +90,26 @@ async def test_every_commit_is_flushed(traced, open_journal):
     assert [traced.asked(f"PRAGMA {name}") for name in ("journal_mode", "synchronous")] == ["wal", 2]
 
 
-async def test_deliveries_at_once_are_one_commit(traced, open_journal):
-    """Deliveries that arrive together cost one transaction, and those that arrive meanwhile one more."""
+@pytest.mark.parametrize("many, statements, commits", [(500, 1, 0), (501, 2, 1), (1500, 3, 1)])
+async def test_deliveries_at_once_are_one_commit(traced, open_journal, many: int, statements: int, commits: int):
+    """Deliveries that arrive together cost one statement, or a transaction of as few as SQLite takes."""
     journal = await open_journal()
     traced.statements.clear()
-    await asyncio.gather(*(journal.accept(a_delivery(f"d{number}")) for number in range(500)))
+    await asyncio.gather(*(journal.accept(a_delivery(f"d{number}")) for number in range(many)))
     await journal.finish_deliveries([])  # queued after the look for old ones, which follows the first batch
-    assert traced.statements.count("COMMIT") == 3
+    assert sum("INSERT INTO deliveries" in statement for statement in traced.statements) == statements
+    assert traced.statements.count("COMMIT") - 2 == commits
+
+
+async def test_a_batch_is_kept_as_a_whole_or_not_at_all(open_journal, monkeypatch):
+    """Of deliveries that are committed together none stays where one cannot be kept, in however many statements."""
+    monkeypatch.setattr(sql, "MOST_ROWS", 2)
+    journal = await open_journal()
+    unfit = replace(a_delivery("unfit"), received_at="no number")
+    accepting = [journal.accept(each) for each in (*(a_delivery(f"d{number}") for number in range(3)), unfit)]
+    told = await asyncio.gather(*accepting, return_exceptions=True)
+    assert [type(each) for each in told] == [Transient] * 4
+    assert await journal.unfinished_deliveries() == []
 
 
 async def test_a_known_digest_costs_no_flush(tmp_path: Path, open_journal):

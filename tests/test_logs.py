@@ -14,7 +14,7 @@ import structlog
 
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase
-from sidecar.log_events import EVENTS
+from sidecar.log_events import EVENTS, KEYS
 from sidecar.logs import LONGEST_TEXT, MASK, FactLog, Redaction, configure_logs, get_logger
 from sidecar.web.events import FLEETING
 
@@ -65,6 +65,18 @@ def test_a_line_is_one_fact(lines: Lines):
         "duration_seconds": 1.5,
         "phase": "succeeded",
     }
+
+
+@pytest.mark.parametrize("nothing", [None, "", [], (), {}, frozenset(), b""])
+def test_what_is_not_there_is_left_out(lines: Lines, nothing: object):
+    """A line has no key that is null or empty, whoever writes it, and nor has the stream; nought and no are facts."""
+    heard = _Heard()
+    facts = FactLog(configure_logs(stream=lines), heard)
+    facts.publish("target.held", target="docker:web", retry_at=nothing, reason=nothing, status=0, ok=False)
+    get_logger().info("target.held", target="docker:web", retry_at=nothing, reason=nothing, status=0, ok=False)
+    for line in lines.json():
+        assert list(line) == ["timestamp", "level", "event", "target", "status", "ok"]
+    assert heard.facts == [("target.held", {"target": "docker:web", "status": 0, "ok": False})]
 
 
 def test_less_severe_lines_are_left_out(lines: Lines):
@@ -219,11 +231,9 @@ def test_an_error_is_one_key(lines: Lines):
 def test_logfmt_is_key_value(lines: Lines):
     """Logfmt quotes what needs it and nothing else."""
     configure_logs(stream=lines, style="logfmt")
-    get_logger().info("target.kept", target="docker:web", reason='is "up" to date', n=1, ok=True, ids=["a", "b"], x="")
+    get_logger().info("target.kept", target="docker:web", reason='is "up" to date', n=1, ok=True, ids=["a", "b"])
     text = lines.getvalue().decode().partition(" ")[2]
-    assert text == (
-        'level=info event=target.kept target=docker:web reason="is \\"up\\" to date" n=1 ok=true ids=a,b x=""\n'
-    )
+    assert text == ('level=info event=target.kept target=docker:web reason="is \\"up\\" to date" n=1 ok=true ids=a,b\n')
 
 
 class _Terminal(Lines):
@@ -351,6 +361,14 @@ def test_what_is_only_streamed_is_not_kept():
 def test_every_phase_is_an_event(phase: Phase):
     """A rollout that enters a phase says so under a name of the table."""
     assert f"rollout.{phase}" in EVENTS
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_key_is_explained(name: str):
+    """A key means the same in every event, and what it means stands beside the table; nothing else stands there."""
+    assert EVENTS[name].keys <= KEYS.keys()
+    assert set(KEYS) == {key for event in EVENTS.values() for key in event.keys}
+    assert all(meaning.endswith(".") for meaning in KEYS.values())
 
 
 @pytest.mark.parametrize("name", EVENTS)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sidecar.cli.daemon import Event
+from sidecar.log_events import EVENTS
 
 # A target is done when one of these is told of it; whether that is what was asked for stands beside it.
 _ENDS: Mapping[str, bool] = {
@@ -56,14 +56,16 @@ class Followed:
     def feed(self, event: Event) -> bool:
         """Take one event in; say whether it concerns this update."""
         target_id = event.facts.get("target")
-        if target_id not in self.target_ids or not self._is_ours(event.facts):
+        if target_id not in self.target_ids or not self._is_ours(event):
             return False
         if is_end(event) and target_id not in self.outcomes:
             reason = str(event.facts.get("reason") or "")
             self.outcomes[str(target_id)] = Outcome(is_well=_ENDS[event.name], event=event.name, reason=reason)
         return True
 
-    def _is_ours(self, facts: Mapping[str, Any]) -> bool:
+    def _is_ours(self, event: Event) -> bool:
         """Tell our pass from one that was under way; progress belongs to a target and says no more."""
-        ids = facts.get("delivery_ids")
-        return ids is None or self.delivery_id in ids
+        known = EVENTS.get(event.name)
+        # A pass that nobody asked for has no ids, and is not ours either.
+        says_whose = known is not None and "delivery_ids" in known.keys
+        return not says_whose or self.delivery_id in event.facts.get("delivery_ids", ())

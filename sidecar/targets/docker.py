@@ -408,7 +408,7 @@ class DockerDriver:
         """Clean up once a rollout is over: images out of use, what others left of it, and what is set beyond."""
         if rollout.phase is Phase.ABANDONED:
             await self._remove_volumes(target, rollout)
-        await self._images.tidy(target=target.name, unused=unused_images(rollout))
+        await self._images.tidy(target=target.id, unused=unused_images(rollout))
 
 
 def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:

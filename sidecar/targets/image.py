@@ -80,7 +80,7 @@ class ImageDriver:
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
         """Clean images as set, once the rollout is final."""
-        await self._images.tidy(target=target.name, unused=unused_images(rollout))
+        await self._images.tidy(target=target.id, unused=unused_images(rollout))
 
 
 def image_target(ref: ImageRef) -> Target:

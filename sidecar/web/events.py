@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 from pydantic_core import to_json
@@ -27,8 +27,7 @@ FLEETING = frozenset({"pull.progressed"})
 _RETRY_MILLISECONDS = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class _Message:
+class _Message(NamedTuple):
     """What happened; it is written only for somebody who listens, for nobody does most of the time."""
 
     event: str
@@ -112,8 +111,9 @@ class EventStream:
     def publish(self, event: str, /, **facts: object) -> None:
         """Tell whoever listens; never blocks and never fails."""
         with suppress(Exception):
-            message = _Message(event, facts)
-            if event not in FLEETING:
+            if event in FLEETING:
+                message = _Message(event, facts)
+            else:
                 self._number += 1
                 message = _Message(event, facts, self._number)
                 self._kept.append(message)

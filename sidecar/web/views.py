@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged
+from sidecar.rfc3339 import written
 
 
 class _View(BaseModel):
@@ -131,7 +131,7 @@ class RolloutView(_View):
         """Show one."""
         rollout = transition.rollout
         return cls(
-            recorded_at=_written(transition.recorded_at),
+            recorded_at=written(transition.recorded_at),
             rollout_id=rollout.id,
             target=rollout.target_id,
             image=rollout.ref,
@@ -164,7 +164,7 @@ class DeliveryView(_View):
     def of(cls, delivery: Delivery, *, with_body: bool) -> Self:
         """Show one."""
         return cls(
-            received_at=_written(delivery.received_at),
+            received_at=written(delivery.received_at),
             id=delivery.id,
             source=delivery.source,
             fate=delivery.fate,
@@ -189,8 +189,3 @@ class HistoryView(_View):
             rollouts=[RolloutView.of(each) for each in history.transitions],
             deliveries=[DeliveryView.of(each, with_body=with_bodies) for each in history.deliveries],
         )
-
-
-def _written(seconds: float) -> str:
-    """Write a time as RFC 3339 has it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -235,6 +235,7 @@ def test_waiting_ends_as_the_update_ends(
     """With --wait the exit status is that of the update; a program gets each event as a line of JSON."""
     daemon.tells = [
         ("target.kept", {"target": "docker:web", "delivery_ids": ["another"]}),
+        ("target.kept", {"target": "docker:web", "cause": "resync", "reason": "up to date"}),
         ("target.kept", {"target": "docker:db", "delivery_ids": ["delivery-2"]}),
         ("rollout.started", OURS),
         ("pull.progressed", {"target": "docker:web", "current_bytes": 1, "total_bytes": 2}),

@@ -252,7 +252,7 @@ class Run:
         daemon = self.world.daemon
 
         def told() -> list[dict[str, Any]]:
-            return [line for line in daemon.lines() if is_last_word(line) and delivery in line["delivery_ids"]]
+            return [line for line in daemon.lines() if is_last_word(line) and delivery in line.get("delivery_ids", ())]
 
         def is_last_word(line: dict[str, Any]) -> bool:
             return line["event"] in {"target.kept", "target.held"}

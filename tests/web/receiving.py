@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from sidecar.ids import new_id
+from sidecar.log_events import EVENTS
 from sidecar.ports import Delivery
 from sidecar.sources.allowed import Allowed
 from sidecar.web.receiver import RUNNER_OPTIONS, NamedSource, Receiver, senders
@@ -33,6 +34,7 @@ class Facts:
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     def publish(self, event: str, /, **facts: object) -> None:
+        assert facts.keys() <= EVENTS[event].keys
         self.told.append((event, facts))
         self.heard.set()
 
