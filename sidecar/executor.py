@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Step, Wait, next_step, supersede, take_back
+from sidecar.core.decide import Cause, Step, Wait, next_step, strategy_note, supersede, take_back
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError, Transient
@@ -67,6 +67,11 @@ class Executor:
         """
         async with self._turns:
             return await self._drivers[target.kind].prepare(target, rollout)
+
+    def tell_strategy(self, target: Target, rollout: Rollout) -> None:
+        """Say of a rollout that is prepared, once, if it goes another way than its labels ask for."""
+        if (note := strategy_note(target)) is not None:
+            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
 
     async def carry_out(self, target: Target, rollout: Rollout, cause: Cause, *, is_resumed: bool = False) -> Rollout:
         """Drive a prepared rollout, or what takes its place, until it is final; or until the process has to end.
@@ -172,6 +177,7 @@ class Executor:
         run.rollout = newer
         self._publish("rollout.superseded", ended)
         self._publish("rollout.started", newer)
+        self.tell_strategy(run.target, newer)
         return True
 
     async def _wait(self, run: _Run, seconds: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Hold, Keep, Resolved, judge
+from sidecar.core.decide import Cause, Hold, Keep, Resolved, hold_unasked, judge, judge_unresolved
 from sidecar.core.image import ImageRef
 from sidecar.core.order import Member, Verdict, order
 from sidecar.core.rollout import Phase, Rollout
@@ -116,6 +116,7 @@ class Reconciler:
         self._ports.events.publish("rollout.started", **facts_of(rollout))
         rollout = await self._executor.prepare(target, rollout)
         await self._ports.journal.record(rollout)
+        self._executor.tell_strategy(target, rollout)
         return self._outcome(await self._executor.carry_out(target, rollout, cause))
 
     def _outcome(self, rollout: Rollout) -> Keep | Hold:
@@ -164,12 +165,16 @@ class Reconciler:
         Raises:
             SidecarError: registry, engine or journal failed.
         """
-        if target.refusal is not None:
-            return Judged(target=target, verdict=Hold(target.refusal))
-        asked = {} if asked is None else asked
+        if (held := hold_unasked(target)) is not None:
+            return Judged(target=target, verdict=held)
+        driver, asked = self._ports.drivers[target.kind], {} if asked is None else asked
         if target.ref not in asked:
-            asked[target.ref] = await self._resolve(target, cause)
-        observed = await self._ports.drivers[target.kind].observe(target, None)
+            try:
+                asked[target.ref] = await self._resolve(target, cause)
+            except Refused as error:
+                observed = await driver.observe(target, None)
+                return Judged(target=target, verdict=judge_unresolved(target, observed, str(error)), observed=observed)
+        observed = await driver.observe(target, None)
         resolved, observed = await self._compare_platforms(target, asked[target.ref], observed)
         rejected = await self._ports.journal.rejected(target.service, target.ref.name)
         verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sidecar.core.image import Digest
-from sidecar.core.policy import Action, WhenStopped
+from sidecar.core.policy import Action, Strategy, WhenStopped
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Health, Observed, State, Target
+from sidecar.core.target import Health, Kind, Observed, State, Target
 
 # How often a container may exit, by its own restart policy or started again by us, before its gate fails.
 MOST_RESTARTS = 3
@@ -103,6 +103,34 @@ class Cause:
         return Cause(self.kind, at, tuple(ids))
 
 
+def hold_unasked(target: Target) -> Hold | None:
+    """Say whether a target is held whatever its registry would say, so that nobody is asked."""
+    return Hold(target.refusal) if target.refusal is not None else None
+
+
+def judge_unresolved(target: Target, observed: Observed, reason: str) -> Hold:
+    """Say how a target is held of whose reference its registry will not say anything.
+
+    Args:
+        reason: why it does not.
+    """
+    image = observed.image
+    if image is None or image.digests:
+        return Hold(reason, is_failure=True)
+    # No failure: it is as its owner wants it, and what depends on it goes its own way.
+    return Hold(
+        f"{target.ref.familiar} was built on this machine, never pushed or pulled, so that nothing can be newer; "
+        f"push it, or leave out its label sidecar.enable ({reason})"
+    )
+
+
+def strategy_note(target: Target) -> str | None:
+    """Say what the strategy in force is, where it is not the one that the labels ask for."""
+    if target.policy.strategy is not Strategy.START_FIRST or target.kind is Kind.IMAGE:
+        return None
+    return "label sidecar.strategy=start-first is not supported yet: the old one is stopped first"
+
+
 def judge(
     target: Target,
     resolved: Resolved,
@@ -117,8 +145,8 @@ def judge(
     Args:
         rejected: digests that failed on this service before, with the reason.
     """
-    if target.refusal is not None:
-        return Hold(target.refusal)
+    if (held := hold_unasked(target)) is not None:
+        return held
     if observed.state is State.MISSING:
         return Hold(f"{target.name} does not exist (any more)")
     if observed.image is not None and resolved.identities & observed.image.identities:
