@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Step, Wait, next_step, strategy_note, supersede, take_back
+from sidecar.core.decide import Cause, Step, Wait, is_untouched, next_step, strategy_note, supersede, take_back
 from sidecar.core.rollout import Phase, Rollout
-from sidecar.core.target import Observed, Target
+from sidecar.core.target import Target
 from sidecar.errors import Refused, SidecarError, Transient
 from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
@@ -92,7 +92,7 @@ class Executor:
         """Look once and act once; an engine or a journal that fails is looked at again later, without limit."""
         try:
             observed = await run.driver.observe(run.target, run.rollout)
-            run.is_untouched = _is_untouched(run.rollout, observed)
+            run.is_untouched = is_untouched(run.rollout, observed)
             await self._act(run, next_step(run.rollout, observed))
             run.pause_seconds = _FIRST_PAUSE_SECONDS
         except (Transient, Refused) as error:
@@ -220,7 +220,3 @@ def facts_of(rollout: Rollout) -> dict[str, object]:
         "delivery_ids": list(rollout.delivery_ids),
     }
     return facts | ({"reason": rollout.reason} if rollout.reason else {})
-
-
-def _is_untouched(rollout: Rollout, observed: Observed) -> bool:
-    return observed.instance == rollout.from_.instance and observed.state is rollout.run_state

@@ -190,9 +190,13 @@ def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause,
             instance=observed.instance,
         ),
         to=Revision(digest=resolved.digest),
-        # A container caught between two restarts of its policy is meant to run.
-        run_state=State.RUNNING if observed.state is State.RESTARTING else observed.state,
+        run_state=_meant(observed.state),
     )
+
+
+def _meant(state: State) -> State:
+    # A container caught between two restarts of its policy is meant to run.
+    return State.RUNNING if state is State.RESTARTING else state
 
 
 def supersede(
@@ -243,6 +247,11 @@ def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return _roll_back(rollout, observed)
 
 
+def is_untouched(rollout: Rollout, observed: Observed) -> bool:
+    """Say whether the old one is in its place as it was judged, so that the rollout may still be left for later."""
+    return observed.instance == rollout.from_.instance and _meant(observed.state) is rollout.run_state
+
+
 def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     """Say whether what bears the target's name is not what its rollout can have left there."""
     if instance is not None and instance == rollout.to.instance:
@@ -266,6 +275,8 @@ def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 
 
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    if _was_touched_first(rollout, observed):
+        return rollout.enter(Phase.ABANDONED, f"is {observed.state} and was {rollout.run_state} before; not by us")
     if observed.instance is None or observed.instance != rollout.to.instance or observed.is_doubled:
         return Step()
     if rollout.run_state in (State.EXITED, State.CREATED):
@@ -284,6 +295,13 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return replace(rollout.enter(Phase.FINISHING, reason), is_broken=True)
         case undecided:
             return undecided
+
+
+def _was_touched_first(rollout: Rollout, observed: Observed) -> bool:
+    """Say whether somebody stopped, started or paused the old one before anything of ours was there."""
+    has_begun = rollout.to.instance is not None or rollout.superseded is not None or not observed.at_rest
+    is_old = observed.instance is not None and observed.instance == rollout.from_.instance
+    return is_old and not has_begun and not is_untouched(rollout, observed)
 
 
 def _finish(rollout: Rollout, observed: Observed) -> Rollout | Step:

@@ -110,8 +110,8 @@ class Observed:
         detail: what the engine says of its end, for a reason: an exit code, an error of its start, out of memory.
         is_stopped: somebody stopped it, for its restart policy would have started it again.
         is_doubled: what a rollout put aside runs as well, for somebody started it.
-        at_rest: nothing of a rollout is left to do or to clean: no candidate, nothing parked, restart policy and tag
-            as they should be.
+        at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
+            restart policy and tag as they should be.
     """
 
     now: float

@@ -167,10 +167,11 @@ def next_call(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
 
 
 def is_at_rest(rollout: Rollout, slots: Slots) -> bool:
-    """Say whether nothing of a rollout is left to do or to clean, besides starting what is in its place."""
+    """Say whether nothing of a rollout is there to go on with or to clean, besides what is in its place."""
     has_ours = any(_is_ours(rollout, slot) for slot in (slots.candidate, slots.parked))
     is_misnamed = slots.current is not None and slots.current.is_misnamed
-    return not has_ours and not is_misnamed and isinstance(next_call(rollout, slots), Start | None)
+    call = next_call(rollout, slots)
+    return not has_ours and not is_misnamed and (isinstance(call, Start | None) or call == Create())
 
 
 def _update(rollout: Rollout, slots: Slots) -> Call | Blocked | None:

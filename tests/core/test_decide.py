@@ -206,6 +206,31 @@ def test_until_the_new_one_is_in_place_the_driver_steps() -> None:
     assert next_step(superseded, observed(instance="first-container", at_rest=False)) == Step()
 
 
+NOT_BEGUN = rollout(to=Revision(digest=NEW, image_id="new-image"))
+
+
+@pytest.mark.parametrize("state", [State.EXITED, State.PAUSED])
+def test_what_somebody_did_before_anything_of_ours_was_there_ends_it(state: State) -> None:
+    """Then it is judged anew, as what it is by now; a restart by its policy is nobody's doing."""
+    phase, reason = next_phase(NOT_BEGUN, observed(state=state))
+    assert (phase, reason) == (Phase.ABANDONED, f"is {state} and was running before; not by us")
+    assert next_step(NOT_BEGUN, observed(state=State.RESTARTING)) == Step()
+
+
+@pytest.mark.parametrize(
+    "value, look",
+    [
+        (rollout(), observed(state=State.EXITED)),
+        (replace(NOT_BEGUN, superseded="first"), observed(state=State.EXITED)),
+        (NOT_BEGUN, observed(state=State.EXITED, at_rest=False)),
+        (replace(NOT_BEGUN, from_=Revision()), observed(instance=None, state=State.MISSING)),
+    ],
+)
+def test_once_the_new_one_is_there_it_may_have_been_us(value: Rollout, look: Observed) -> None:
+    """It is made before anything is stopped, so that what is down by then is carried on with."""
+    assert next_step(value, look) == Step()
+
+
 @pytest.mark.parametrize("state", [State.CREATED, State.EXITED])
 def test_what_is_in_place_and_not_running_is_started_three_times(state: State) -> None:
     """Starts are counted, and the third in vain fails the gate with the engine's words."""

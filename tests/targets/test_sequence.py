@@ -281,6 +281,9 @@ def test_a_final_phase_wants_nothing(phase: Phase) -> None:
 @pytest.mark.parametrize(
     "rollout_, slots, at_rest",
     [
+        (MAKING, shown(OLD_UP), True),
+        (MAKING, shown(OLD_UP, slot("new-x", State.CREATED)), False),
+        (BACK, shown(), False),
         (MADE, shown(NEW_UP, None, OLD_PARKED), False),
         (MADE, shown(OLD_UP, NEW_MADE), False),
         (BACK, shown(OLD_UP), True),
@@ -296,5 +299,5 @@ def test_a_final_phase_wants_nothing(phase: Phase) -> None:
     ],
 )
 def test_at_rest_is_when_nothing_is_left_but_to_start(rollout_: Rollout, slots: Slots, at_rest: bool) -> None:
-    """No candidate, nothing parked, restart policy and tag as they should be."""
+    """No candidate, nothing parked, restart policy and tag as they should be; not begun is at rest as well."""
     assert is_at_rest(rollout_, slots) is at_rest

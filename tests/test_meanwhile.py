@@ -1,0 +1,80 @@
+"""What people do to a container between the look at it and its update: a pull and a queue take their time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.core.decide import Cause, Hold
+from sidecar.core.rollout import Phase
+from sidecar.errors import Transient
+from tests.fakes import FakeEngine, image_id
+from tests.test_crash import LABELS, TARGET, World, at_rest
+
+WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
+
+
+def after(call: str, act: Callable[[FakeEngine], object]) -> Callable[[FakeEngine], None]:
+    """Do something once, right after an engine call."""
+    done: list[bool] = []
+
+    def watch(engine: FakeEngine) -> None:
+        if engine.calls[-1].startswith(call) and not done:
+            done.append(True)
+            act(engine)
+
+    return watch
+
+
+def web(engine: FakeEngine) -> dict[str, object]:
+    container = engine.named("web")
+    assert container is not None
+    return container
+
+
+async def test_what_a_person_stops_during_the_pull_stays_stopped() -> None:
+    """Nothing of it was touched yet: the rollout ends, nothing is rejected, and it is updated once it runs again."""
+    world = World()
+    world.engine.watch = after("pull", lambda engine: engine.end(web(engine), 143))
+    verdict = await world.live(passes=1)
+    assert isinstance(verdict, Hold)
+    assert verdict.retry_at is not None
+    assert world.phases() == [Phase.UPDATING, Phase.ABANDONED]
+    assert [each["id"] for each in world.engine.containers.values()] == [world.old_id]
+    assert not web(world.engine)["up"]
+    verdict = await world.live(passes=1)
+    assert isinstance(verdict, Hold)
+    assert "what was stopped stays stopped" in verdict.reason
+    world.engine.begin(web(world.engine))
+    await world.live()
+    at_rest(world, "b")
+
+
+async def test_what_a_person_starts_during_the_pull_runs_afterwards() -> None:
+    """It was to be recreated without being started, which would take down what runs by now."""
+    world = World(state="exited", labels=WHEN_STOPPED)
+    world.engine.watch = after("pull", lambda engine: engine.begin(web(engine)))
+    await world.live()
+    world.state = "running"
+    at_rest(world, "b")
+
+
+async def test_what_a_person_pauses_during_the_pull_is_paused_afterwards() -> None:
+    """The state in which it is left is the one that it was in when its update began."""
+    world = World()
+    world.engine.watch = after("pull", lambda engine: web(engine).update(paused=True))
+    await world.live()
+    world.state = "paused"
+    at_rest(world, "b")
+
+
+async def test_what_a_person_stops_while_nothing_could_be_created_stays_stopped() -> None:
+    """A rollout that the engine refused for a while begins with a look at what is there by now."""
+    world = World()
+    world.engine.fails["create"] = lambda: Transient("no such volume driver")
+    await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0))
+    del world.engine.fails["create"]
+    world.engine.end(web(world.engine), 143)
+    await world.live()
+    assert [each["id"] for each in world.engine.containers.values()] == [world.old_id]
+    assert not web(world.engine)["up"]
+    assert world.engine.tags["registry.test/web:1"] == image_id("a")
