@@ -13,7 +13,7 @@ from sidecar.dispatch import Dispatcher
 from sidecar.errors import Transient
 from sidecar.ports import Ports
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import base_name
+from sidecar.targets.containers import base_name, replaced_name
 from sidecar.workqueue import WorkQueue
 
 _RECONNECT_SECONDS = 2.0
@@ -74,9 +74,11 @@ class Triggers:
         actor = event.get("Actor")
         attributes = actor.get("Attributes", {}) if isinstance(actor, dict) else {}
         action, name = str(event.get("Action", "")).partition(":")[0], str(attributes.get("name", ""))
-        target_id = f"docker:{base_name(name)}"
         if action not in _TELLING:
             return
+        target_id = f"docker:{base_name(name)}"
+        if target_id not in self._known and (replaced := replaced_name(name, attributes)) is not None:
+            target_id = f"docker:{replaced}"  # what Compose makes in its place, or takes out of it, is gone in a moment
         self._queue.wake(target_id)
         if target_id in self._known or self._manages(attributes):
             self._queue.add(target_id, Cause("engine", self._ports.clock.now()), delay_seconds=_ENGINE_QUIET_SECONDS)

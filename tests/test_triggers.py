@@ -177,6 +177,15 @@ async def test_what_the_engine_tells_of_a_target_is_a_hint() -> None:
     assert all(delay > 0 for delay in watch.queue.delays)
 
 
+async def test_what_compose_calls_otherwise_for_a_moment_is_a_hint_for_what_it_recreates() -> None:
+    """By the time of the pass nothing bears that name; one that was left with it and is looked after has its own."""
+    labels = {"sidecar.enable": "true", "com.docker.compose.project": "shop"}
+    watch = Watch(Listing(), known=("docker:0123456789ab_left",))
+    for name in ("0123456789ab_shop-web-1", "0123456789ab_left"):
+        watch.triggers.take(told("create", name, **labels))
+    assert watch.asked() == [("docker:shop-web-1", "engine"), ("docker:0123456789ab_left", "engine")]
+
+
 async def test_a_new_container_with_our_label_is_looked_at() -> None:
     """It need not have been seen before."""
     watch = Watch(Listing())

@@ -35,6 +35,8 @@ _OWN = (
 )
 _OWN_MOUNT = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
 _SHORT_ID = 12
+# Of a list entry.
+_DOWN = frozenset({"created", "exited", "dead", "removing"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +121,20 @@ def replacement_of(name: str, entries: Iterable[Json], *, since: float | None) -
         since: an older one was left by somebody else; None is never.
     """
     for entry in entries:
-        short_id, _, wanted = own_name(entry).partition("_")
-        is_compose = _PROJECT in (entry.get("Labels") or {}) and len(short_id) == _SHORT_ID and is_image_id(short_id)
-        if wanted == name and is_compose and since is not None and entry["Created"] >= int(since):
+        is_for_it = replaced_name(own_name(entry), entry.get("Labels") or {}) == name
+        if is_for_it and since is not None and entry["Created"] >= int(since):
             return str(entry["Id"])
     return None
+
+
+def replaced_name(name: str, labels: Mapping[str, str]) -> str | None:
+    """Give whose place a container of this name takes, or gives up, while Compose recreates it; None for any other.
+
+    Compose calls it ``<12 digits of the old one's id>_<name>`` until it is done.
+    """
+    short_id, _, wanted = name.partition("_")
+    is_named_so = bool(wanted) and len(short_id) == _SHORT_ID and is_image_id(short_id)
+    return wanted if is_named_so and _PROJECT in labels else None
 
 
 def is_image_id(reference: str) -> bool:
@@ -146,15 +157,25 @@ def why_unmanaged(entry: Json, *, default_enable: bool, scope: str | None) -> st
         return "label sidecar.enable is not true" if not default_enable else "label sidecar.enable is false"
     if labels.get(_ONE_OFF, "").lower() == "true":
         return "a one-off run of `docker compose run`"
+    if _is_passing(entry):
+        return "Compose recreates a container by it; `docker compose up -d` finishes what it left"
     theirs = labels.get("sidecar.scope", "").strip() or None
     if theirs != scope:
         return f"its scope is {theirs or 'none'}, and that of this Sidecar {scope or 'none'}"
     return None
 
 
+def _is_passing(entry: Json) -> bool:
+    """Say whether a container is there for a moment only: one that runs under such a name was left so, and stays."""
+    is_down = entry.get("State") in _DOWN
+    return is_down and replaced_name(own_name(entry), entry.get("Labels") or {}) is not None
+
+
 def _target(entry: Json, reference: str, *, default_enable: bool) -> Target | None:
     labels = entry.get("Labels") or {}
     if not is_enabled(labels, default=default_enable) or labels.get(_ONE_OFF, "").lower() == "true":
+        return None
+    if _is_passing(entry):
         return None
     name = base_name(own_name(entry))
     policy, refusal = _policy(labels, default_enable=default_enable)

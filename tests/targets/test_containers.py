@@ -176,6 +176,27 @@ def test_what_compose_made_to_replace_a_container_is_known_by_its_name(
     assert replacement_of("web", [listed], since=None) is None
 
 
+@pytest.mark.parametrize(
+    "name, state, labels, is_passing",
+    [
+        ("0123456789ab_shop-web-1", "created", COMPOSE, True),
+        ("0123456789ab_shop-web-1", "exited", COMPOSE, True),
+        ("0123456789ab_shop-web-1", "running", COMPOSE, False),
+        ("0123456789ab_shop-web-1", "created", {}, False),
+        ("0123456789ab_", "created", COMPOSE, False),
+        ("0123456789ab", "created", COMPOSE, False),
+        ("0123456789_web", "created", COMPOSE, False),
+        ("shop-web-1", "created", COMPOSE, False),
+    ],
+)
+def test_what_compose_makes_for_a_moment_is_no_target(name: str, state: str, labels: Json, is_passing: bool) -> None:
+    """While Compose recreates a container there is one more, which does not run; nothing is to be said of it."""
+    listed = entry(name) | {"State": state, "Labels": {"sidecar.enable": "true", **labels}}
+    assert found(listed) == [] if is_passing else len(found(listed)) == 1
+    reason = why_unmanaged(listed, default_enable=False, scope=None)
+    assert (reason is not None and "Compose recreates" in reason) is is_passing
+
+
 def test_names_are_read_past_links_and_suffixes() -> None:
     """Links add names with more slashes; an entry without a name goes by its id."""
     assert own_name({"Names": ["/db/web", "/web"], "Id": "x"}) == "web"
