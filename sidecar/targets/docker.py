@@ -1,4 +1,4 @@
-"""The driver of standalone and Compose containers: looks, prepares, and makes the one engine call it is told.
+"""The driver of standalone and Compose containers: lists, observes, and makes the one engine call it is told.
 
 Which call is right is chosen by ``sequence``, how the new container is made by ``spec``; nothing is decided here.
 """
@@ -9,26 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sidecar.core.decide import is_changed_by_others
-from sidecar.core.image import Digest, ImageRef
+from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, State, Target
-from sidecar.errors import Refused, Transient
+from sidecar.errors import Transient
 from sidecar.ports import Events, Unmanaged
 from sidecar.targets import containers as reading
 from sidecar.targets import sequence
 from sidecar.targets._engine import Engine, NameConflict
 from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
 from sidecar.targets.images import Images, unused_images
-from sidecar.targets.losses import difference, unsupported
+from sidecar.targets.looking import Look, look
+from sidecar.targets.losses import difference
+from sidecar.targets.preparing import Preparer
 from sidecar.targets.sequence import Slot, Slots
-from sidecar.targets.spec import (
-    CreateRequest,
-    EngineDefaults,
-    create_request,
-    foreign_platform,
-    stop_grace_seconds,
-)
+from sidecar.targets.spec import CreateRequest, stop_grace_seconds
 
 Json = dict[str, Any]
 _LOG_LINES = 30
@@ -50,25 +45,15 @@ class Scope:
     own_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
-    """The three containers of a target, inspected; and the engine's clock."""
-
-    now: float
-    current: Json | None
-    candidate: Json | None = None
-    parked: Json | None = None
-
-
 class DockerDriver:
     """Containers of one engine."""
 
     def __init__(self, engine: Engine, images: Images, *, events: Events, scope: Scope) -> None:
         self._engine = engine
         self._images = images
+        self._preparer = Preparer(engine, images)
         self._events = events
         self._scope = scope
-        self._defaults: EngineDefaults | None = None
         # The configured reference of containers that the list shows by their image's id; it never changes.
         self._references: dict[str, str] = {}
         # Since when a container is healthy: the engine keeps five results, so that is remembered from look to look.
@@ -112,15 +97,15 @@ class DockerDriver:
 
     async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
-        look = await self._look(target.name, rollout)
-        is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, look))
-        container = look.current
+        seen = await look(self._engine, target.name, rollout)
+        is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, seen))
+        container = seen.current
         if container is None:
-            return Observed(now=look.now, state=State.MISSING, at_rest=is_at_rest)
+            return Observed(now=seen.now, state=State.MISSING, at_rest=is_at_rest)
         checked = reading.health_of(container)
         image = await self._engine.inspect_image(container["Image"])
         return Observed(
-            now=look.now,
+            now=seen.now,
             state=reading.state_of(container),
             instance=container["Id"],
             image=reading.image_of(image, container["Image"], target.ref),
@@ -131,7 +116,7 @@ class DockerDriver:
             healthy_since=self._remembered(target.id, container, checked),
             detail=reading.detail_of(container),
             is_stopped=reading.was_stopped(container),
-            is_doubled=look.parked is not None and reading.state_of(look.parked) not in _ARE_DOWN,
+            is_doubled=seen.parked is not None and reading.state_of(seen.parked) not in _ARE_DOWN,
             at_rest=is_at_rest,
         )
 
@@ -147,32 +132,7 @@ class DockerDriver:
             self._healthy_since[target_id] = (key, since)
         return since
 
-    async def _look(self, name: str, rollout: Rollout | None) -> _Look:
-        now, current = await self._inspect(name)
-        if rollout is None:
-            return _Look(now=now, current=current)
-        if current is None and is_changed_by_others(rollout, None):
-            now, current = await self._replacement(name, rollout)
-        at_candidate, candidate = await self._inspect(name + CANDIDATE_SUFFIX)
-        at_parked, parked = await self._inspect(name + PARKED_SUFFIX)
-        now = max(now, at_candidate, at_parked) or await self._engine.ping()
-        return _Look(now=now, current=current, candidate=candidate, parked=parked)
-
-    async def _replacement(self, name: str, rollout: Rollout) -> tuple[float, Json | None]:
-        """Look for what Compose has made to bear the name since ours bore it."""
-        entries = await self._engine.list_containers(filters={"name": [f"_{name}"]})
-        found = reading.replacement_of(name, entries, since=rollout.goal_started_at)
-        inspected = await self._engine.inspect_container(found) if found is not None else None
-        return (inspected[1], inspected[0]) if inspected is not None else (0.0, None)
-
-    async def _inspect(self, name: str) -> tuple[float, Json | None]:
-        inspected = await self._engine.inspect_container(name)
-        # The engine takes the beginning of an id for a name as well.
-        if inspected is None or inspected[0]["Name"] != f"/{name}":
-            return 0.0, None
-        return inspected[1], inspected[0]
-
-    async def _slots(self, target: Target, rollout: Rollout, look: _Look) -> Slots:
+    async def _slots(self, target: Target, rollout: Rollout, seen: Look) -> Slots:
         ref = ImageRef.parse(rollout.ref)
         tag_image = await self._images.id_of(ref.familiar)
         previous = await self._images.id_of(":".join(previous_reference(target.name)))
@@ -180,9 +140,9 @@ class DockerDriver:
             gone = await self._images.id_of(rollout.from_.image_id or "") is None
             previous = rollout.from_.image_id if gone else previous  # nothing is left to keep
         return Slots(
-            current=_slot(look.current, name=target.name),
-            candidate=_slot(look.candidate, rollout),
-            parked=_slot(look.parked),
+            current=_slot(seen.current, name=target.name),
+            candidate=_slot(seen.candidate, rollout),
+            parked=_slot(seen.parked),
             tag_image=tag_image,
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
             previous_image=previous,
@@ -203,101 +163,13 @@ class DockerDriver:
 
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
-        container = await self._container_of(target, rollout)
-        await self._refuse_losses(target, container)
-        await self._refuse_strangers(target, rollout)
-        api, defaults = self._engine.api_version, await self._engine_defaults()
-        old_image = await self._image_of(target, container, defaults)
-        restore = create_request(
-            container,
-            old_image=old_image,
-            new_image=old_image,
-            image=container["Config"]["Image"],
-            api=api,
-            engine=defaults,
-        )
-        if rollout.to.digest is None:
-            msg = f"preparing {rollout.id}: it has no digest to pull"
-            raise Refused(msg)
-        new_image = await self._images.pull(target.ref, rollout.to.digest, platform=restore.platform, target=target.id)
-        _refuse_other_platform(old_image, new_image, rollout)
-        request = create_request(
-            container,
-            old_image=old_image,
-            new_image=new_image,
-            image=container["Config"]["Image"],
-            api=api,
-            engine=defaults,
-        )
-        plan = {
-            "container": container,
-            "request": request.to_json(),
-            "restore": restore.to_json(),
-            "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
-            "images": await self._images.at_stake(target.name, rollout, new_image["Id"]),
-        }
-        return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
-
-    async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
-        """Give the image that a container runs: its defaults have to be told from what was configured."""
-        image_id = container["Image"]
-        if (image := await self._engine.inspect_image(image_id)) is not None:
-            return image
-        # containerd's store lets an image go when a pull by hand takes its tag. There its id is what a registry knows.
-        platform = foreign_platform(container, {}, engine=engine.platform)
-        try:
-            return await self._images.pull(target.ref, Digest(image_id), platform=platform, target=target.id)
-        except (Refused, ValueError) as error:
-            msg = (
-                f"{target.name} runs {image_id}, which the engine does not have any more: what came from that image "
-                f"cannot be told apart from what was configured, so recreate it by hand ({error})"
-            )
-            raise Refused(msg) from error
-
-    async def _container_of(self, target: Target, rollout: Rollout) -> Json:
-        if rollout.plan is not None:  # it takes the place of another: the old one is parked and changed by now
-            return dict(rollout.plan["container"])
-        inspected = await self._engine.inspect_container(rollout.from_.instance or "")
-        if inspected is None or inspected[0]["Name"] != f"/{target.name}":
-            msg = f"{target.name} was replaced by somebody else meanwhile"
-            raise Transient(msg)
-        return inspected[0]
-
-    async def _refuse_losses(self, target: Target, container: Json) -> None:
-        if (reason := unsupported(container, api=self._engine.api_version)) is not None:
-            msg = f"{target.name} cannot be recreated without a loss: {reason}"
-            raise Refused(msg)
-        entries = [entry for entry in await self._engine.list_containers() if entry["Id"] != container["Id"]]
-        inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
-        others = [found[0] for found in inspected if found is not None]
-        if names := reading.sharers(others, container["Id"], target.name):
-            msg = f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
-            raise Refused(msg)
-
-    async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
-        ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
-        look = await self._look(target.name, rollout)
-        for stranger in (look.candidate, look.parked):
-            if stranger is not None and stranger["Id"] not in ours:
-                name = stranger["Name"].lstrip("/")
-                msg = (
-                    f"another updater is at work, or our journal was lost: no rollout explains {name}; docker rm {name}"
-                )
-                raise Transient(msg)
-
-    async def _engine_defaults(self) -> EngineDefaults:
-        if self._defaults is None:
-            info = await self._engine.info()
-            self._defaults = EngineDefaults(
-                platform=self._engine.platform, hostname=info.get("Name", ""), runtime=info.get("DefaultRuntime", "")
-            )
-        return self._defaults
+        return await self._preparer.prepare(target, rollout)
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
     async def step(self, target: Target, rollout: Rollout) -> Rollout:
         """Make the next call towards the phase's goal, and give the rollout with what it learned."""
-        slots = await self._slots(target, rollout, await self._look(target.name, rollout))
+        slots = await self._slots(target, rollout, await look(self._engine, target.name, rollout))
         call = sequence.next_call(rollout, slots)
         if call is None:  # what was to be done has come about since the look that asked for it
             msg = f"{target.name} changed at that moment; looking again"
@@ -430,10 +302,3 @@ def _has_networks(container: Json, rollout: Rollout) -> bool:
         return True
     wanted = {connect.network for connect in CreateRequest.from_json(plan["request"]).connects}
     return wanted <= set((container.get("NetworkSettings") or {}).get("Networks") or {})
-
-
-def _refuse_other_platform(old_image: Json, new_image: Json, rollout: Rollout) -> None:
-    old, new = ("/".join((image["Os"], image["Architecture"])) for image in (old_image, new_image))
-    if old != new:
-        msg = f"{rollout.to.digest} is an image for {new}, and {rollout.target_id} runs one for {old}"
-        raise Refused(msg)

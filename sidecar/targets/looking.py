@@ -1,0 +1,53 @@
+"""Looks at the containers of one target: the one in its place, and what a rollout left beside it. Changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.core.decide import is_changed_by_others
+from sidecar.core.rollout import Rollout
+from sidecar.targets import containers as reading
+from sidecar.targets._engine import Engine
+from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """The three containers of a target, inspected; and the engine's clock."""
+
+    now: float
+    current: Json | None
+    candidate: Json | None = None
+    parked: Json | None = None
+
+
+async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
+    """Inspect what bears a target's name, and with a rollout what bears the names that it gives as well."""
+    now, current = await _inspect(engine, name)
+    if rollout is None:
+        return Look(now=now, current=current)
+    if current is None and is_changed_by_others(rollout, None):
+        now, current = await _replacement(engine, name, rollout)
+    at_candidate, candidate = await _inspect(engine, name + CANDIDATE_SUFFIX)
+    at_parked, parked = await _inspect(engine, name + PARKED_SUFFIX)
+    now = max(now, at_candidate, at_parked) or await engine.ping()
+    return Look(now=now, current=current, candidate=candidate, parked=parked)
+
+
+async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:
+    """Look for what Compose has made to bear the name since ours bore it."""
+    entries = await engine.list_containers(filters={"name": [f"_{name}"]})
+    found = reading.replacement_of(name, entries, since=rollout.goal_started_at)
+    inspected = await engine.inspect_container(found) if found is not None else None
+    return (inspected[1], inspected[0]) if inspected is not None else (0.0, None)
+
+
+async def _inspect(engine: Engine, name: str) -> tuple[float, Json | None]:
+    inspected = await engine.inspect_container(name)
+    # The engine takes the beginning of an id for a name as well.
+    if inspected is None or inspected[0]["Name"] != f"/{name}":
+        return 0.0, None
+    return inspected[1], inspected[0]

@@ -1,0 +1,130 @@
+"""Does all that can fail cheaply before the container of a rollout is touched, and writes the plan of it.
+
+Nothing that runs is touched here, and nothing is created.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sidecar.core.image import Digest
+from sidecar.core.rollout import Rollout
+from sidecar.core.target import Target
+from sidecar.errors import Refused, Transient
+from sidecar.targets import containers as reading
+from sidecar.targets._engine import Engine
+from sidecar.targets.images import Images
+from sidecar.targets.looking import look
+from sidecar.targets.losses import unsupported
+from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
+
+Json = dict[str, Any]
+
+
+class Preparer:
+    """Prepares rollouts of containers on one engine."""
+
+    def __init__(self, engine: Engine, images: Images) -> None:
+        self._engine = engine
+        self._images = images
+        self._defaults: EngineDefaults | None = None
+
+    async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
+        """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
+        container = await self._container_of(target, rollout)
+        await self._refuse_losses(target, container)
+        await self._refuse_strangers(target, rollout)
+        api, defaults = self._engine.api_version, await self._engine_defaults()
+        old_image = await self._image_of(target, container, defaults)
+        restore = create_request(
+            container,
+            old_image=old_image,
+            new_image=old_image,
+            image=container["Config"]["Image"],
+            api=api,
+            engine=defaults,
+        )
+        if rollout.to.digest is None:
+            msg = f"preparing {rollout.id}: it has no digest to pull"
+            raise Refused(msg)
+        new_image = await self._images.pull(target.ref, rollout.to.digest, platform=restore.platform, target=target.id)
+        _refuse_other_platform(old_image, new_image, rollout)
+        request = create_request(
+            container,
+            old_image=old_image,
+            new_image=new_image,
+            image=container["Config"]["Image"],
+            api=api,
+            engine=defaults,
+        )
+        plan = {
+            "container": container,
+            "request": request.to_json(),
+            "restore": restore.to_json(),
+            "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
+            "images": await self._images.at_stake(target.name, rollout, new_image["Id"]),
+        }
+        return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
+
+    async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
+        """Give the image that a container runs: its defaults have to be told from what was configured."""
+        image_id = container["Image"]
+        if (image := await self._engine.inspect_image(image_id)) is not None:
+            return image
+        # containerd's store lets an image go when a pull by hand takes its tag. There its id is what a registry knows.
+        platform = foreign_platform(container, {}, engine=engine.platform)
+        try:
+            return await self._images.pull(target.ref, Digest(image_id), platform=platform, target=target.id)
+        except (Refused, ValueError) as error:
+            msg = (
+                f"{target.name} runs {image_id}, which the engine does not have any more: what came from that image "
+                f"cannot be told apart from what was configured, so recreate it by hand ({error})"
+            )
+            raise Refused(msg) from error
+
+    async def _container_of(self, target: Target, rollout: Rollout) -> Json:
+        if rollout.plan is not None:  # it takes the place of another: the old one is parked and changed by now
+            return dict(rollout.plan["container"])
+        inspected = await self._engine.inspect_container(rollout.from_.instance or "")
+        if inspected is None or inspected[0]["Name"] != f"/{target.name}":
+            msg = f"{target.name} was replaced by somebody else meanwhile"
+            raise Transient(msg)
+        return inspected[0]
+
+    async def _refuse_losses(self, target: Target, container: Json) -> None:
+        if (reason := unsupported(container, api=self._engine.api_version)) is not None:
+            msg = f"{target.name} cannot be recreated without a loss: {reason}"
+            raise Refused(msg)
+        entries = [entry for entry in await self._engine.list_containers() if entry["Id"] != container["Id"]]
+        inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
+        others = [found[0] for found in inspected if found is not None]
+        if names := reading.sharers(others, container["Id"], target.name):
+            msg = f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
+            raise Refused(msg)
+
+    async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
+        ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
+        seen = await look(self._engine, target.name, rollout)
+        for stranger in (seen.candidate, seen.parked):
+            if stranger is not None and stranger["Id"] not in ours:
+                name = stranger["Name"].lstrip("/")
+                msg = (
+                    f"another updater is at work, or our journal was lost: no rollout explains {name}; docker rm {name}"
+                )
+                raise Transient(msg)
+
+    async def _engine_defaults(self) -> EngineDefaults:
+        if self._defaults is None:
+            info = await self._engine.info()
+            self._defaults = EngineDefaults(
+                platform=self._engine.platform, hostname=info.get("Name", ""), runtime=info.get("DefaultRuntime", "")
+            )
+        return self._defaults
+
+
+def _refuse_other_platform(old_image: Json, new_image: Json, rollout: Rollout) -> None:
+    old, new = ("/".join((image["Os"], image["Architecture"])) for image in (old_image, new_image))
+    if old != new:
+        msg = f"{rollout.to.digest} is an image for {new}, and {rollout.target_id} runs one for {old}"
+        raise Refused(msg)
