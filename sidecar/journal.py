@@ -108,7 +108,7 @@ class SqliteJournal:
         await self._write(sql.FINISH, self._clock.now(), values.encode(list(delivery_ids)))
 
     async def unfinished_deliveries(self) -> Sequence[Delivery]:
-        """Give the accepted deliveries that are not finished, oldest first."""
+        """Give the accepted deliveries that are not finished, oldest first, without their bodies."""
         return [values.read_delivery(row) for row in await self._read(sql.UNFINISHED_DELIVERIES)]
 
     async def record(self, rollout: Rollout, *, after: Rollout | None = None) -> None:

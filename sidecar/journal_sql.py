@@ -124,8 +124,9 @@ MOST_ROWS = 500
 FINISH = """
     UPDATE deliveries SET finished_at = ?
     WHERE id IN (SELECT value FROM json_each(?)) AND finished_at IS NULL"""
+# Without the bodies: after a long time without an engine they would fill the memory, and nothing is read out of them.
 UNFINISHED_DELIVERIES = """
-    SELECT id, source, received_at, fate, reason, remote, pusher, callback_url, hints, body FROM deliveries
+    SELECT id, source, received_at, fate, reason, remote, pusher, callback_url, hints, x'' FROM deliveries
     WHERE fate = 'accepted' AND finished_at IS NULL ORDER BY seq"""
 NEWEST_DELIVERIES = """
     SELECT id, source, received_at, fate, reason, remote, pusher, callback_url, hints, body FROM deliveries

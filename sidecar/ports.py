@@ -130,7 +130,7 @@ class Journal(Protocol):
         ...
 
     async def unfinished_deliveries(self) -> Sequence[Delivery]:
-        """Give the accepted deliveries that are not finished, oldest first."""
+        """Give the accepted deliveries that are not finished, oldest first, without their bodies."""
         ...
 
     async def record(self, rollout: Rollout, *, after: Rollout | None = None) -> None:
@@ -248,6 +248,15 @@ class Unmanaged:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongCredentials:
+    """Requests to a source that were turned away for a wrong credential, since the start; never the credential."""
+
+    source: str
+    count: int
+    last_at: float
+
+
 class Control(Protocol):
     """What a person can ask of the daemon; the API is a thin skin over it."""
 
@@ -285,6 +294,10 @@ class Control(Protocol):
         Raises:
             Refused: nothing is meant by the text.
         """
+        ...
+
+    def wrong_credentials(self) -> Sequence[WrongCredentials]:
+        """Give who was turned away for a wrong credential, by source."""
         ...
 
     async def ready(self) -> Mapping[str, str]:

@@ -68,16 +68,16 @@ class JournalContract:
     # deliveries
 
     async def test_an_accepted_delivery_is_there_until_it_is_finished(self, journal: Journal, open_journal):
-        """Accepted deliveries come back as they were given, oldest first, over a restart, until they are finished."""
+        """Accepted deliveries come back as they were given but for the body, oldest first, until they are finished."""
         first = a_delivery("b", pusher="me", remote="192.0.2.1", callback_url="https://registry.example/1")
         second = a_delivery("a", body=bytes(range(256)), hints=(Hint(ImageRef.parse("ghcr.io/me/app")),), reason="ü\0")
         await journal.accept(first)
         await journal.accept(second)
         journal = await open_journal()
-        assert await journal.unfinished_deliveries() == [first, second]
+        assert await journal.unfinished_deliveries() == [replace(first, body=b""), replace(second, body=b"")]
         await journal.finish_deliveries(["b"])
         journal = await open_journal()
-        assert await journal.unfinished_deliveries() == [second]
+        assert await journal.unfinished_deliveries() == [replace(second, body=b"")]
 
     @pytest.mark.parametrize("fate", ["ignored", "refused"])
     async def test_only_accepted_deliveries_are_to_be_worked_on(self, journal: Journal, fate: str):
@@ -99,7 +99,7 @@ class JournalContract:
         """Accepting an id again changes nothing: neither what was kept nor that it is finished."""
         await journal.accept(a_delivery("d1", body=b"first"))
         await journal.accept(a_delivery("d1", body=b"second"))
-        assert [delivery.body for delivery in await journal.unfinished_deliveries()] == [b"first"]
+        assert [delivery.body for delivery in (await journal.history(limit=5)).deliveries] == [b"first"]
         await journal.finish_deliveries(["d1"])
         await journal.accept(a_delivery("d1"))
         assert await journal.unfinished_deliveries() == []
@@ -108,7 +108,7 @@ class JournalContract:
         """Concurrent callers are all answered, and each delivery is kept, in the order of the calls."""
         deliveries = [a_delivery(f"d{number}") for number in range(100)]
         await asyncio.gather(*(journal.accept(delivery) for delivery in deliveries))
-        assert await journal.unfinished_deliveries() == deliveries
+        assert await journal.unfinished_deliveries() == [replace(delivery, body=b"") for delivery in deliveries]
 
     async def test_text_that_is_no_unicode_spoils_no_delivery(self, journal: Journal):
         """A lone surrogate out of a payload is replaced; the deliveries that are kept together with it are kept."""

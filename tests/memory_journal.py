@@ -64,7 +64,7 @@ class MemoryJournal:
 
     async def unfinished_deliveries(self) -> Sequence[Delivery]:
         deliveries = [read_delivery(row) for key, row in self._deliveries.items() if key not in self._finished]
-        return [delivery for delivery in deliveries if delivery.fate == "accepted"]
+        return [replace(delivery, body=b"") for delivery in deliveries if delivery.fate == "accepted"]
 
     async def record(self, rollout: Rollout, *, after: Rollout | None = None) -> None:
         self._fail_if_told()

@@ -430,7 +430,7 @@ async def test_an_older_journal_is_copied_and_brought_up_to_date(tmp_path: Path,
     await journal.record(a_rollout())
     monkeypatch.setattr(sql, "MIGRATIONS", (*sql.MIGRATIONS, ADDITION, "CREATE TABLE shapes (name TEXT) STRICT;"))
     journal = await open_journal()
-    assert await journal.unfinished_deliveries() == [a_delivery()]
+    assert (await journal.history(limit=5)).deliveries == [a_delivery()]
     assert await journal.open_rollout("docker:web") == a_rollout()
     with database(tmp_path) as connection:
         assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION + 2,)]
@@ -455,7 +455,7 @@ async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, open_journ
         assert connection.execute("PRAGMA user_version").fetchall() == [(VERSION,)]
         assert "colour" not in {column[1] for column in connection.execute("PRAGMA table_info(deliveries)")}
     journal = await open_journal()
-    assert await journal.unfinished_deliveries() == [a_delivery()]
+    assert (await journal.history(limit=5)).deliveries == [a_delivery()]
 
 
 async def test_a_newer_journal_opens(tmp_path: Path, open_journal, monkeypatch):
