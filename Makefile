@@ -114,7 +114,7 @@ clean: ## remove everything made here, the virtual environment and the cached tr
 # The newest releases that fit pyproject.toml, for every Python and platform at once (--universal). Extra indexes and folders
 # of this machine are left out, and the output names no host: the hashes are what is trusted, wherever the files come from.
 LOCK := env -u UV_INDEX -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS -u UV_CONFIG_FILE $(BIN)/uv pip compile --no-config --quiet \
-	--universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+	--universal --python-version 3.11 --upgrade --generate-hashes --no-strip-extras --no-header --no-emit-index-url --no-emit-find-links
 
 lock: | $(STAMP) ## make requirements/*.txt anew from pyproject.toml
 	$(LOCK) pyproject.toml --output-file requirements/run.txt
