@@ -270,6 +270,7 @@ async def _serve(daemon: Daemon, stack: AsyncExitStack) -> None:
         allowed=Allowed.of(pushers=settings.allowed_pushers, repositories=settings.allowed_repositories),
         accept=daemon.journal.accept,
         on_accepted=daemon.dispatcher.accept,
+        on_wrong_credential=control.note_wrong_credential,
         clock=daemon.ports.clock,
         new_id=new_id,
         events=daemon.ports.events,

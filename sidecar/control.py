@@ -12,7 +12,7 @@ from sidecar.core.rollout import Rollout
 from sidecar.core.target import Kind, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
-from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged
+from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged, WrongCredentials
 from sidecar.reconciler import Judged, Reconciler
 
 # Less than the health check waits, so that it hears which part hangs.
@@ -42,6 +42,7 @@ class DaemonControl:
         self._reconciler = reconciler
         self._unmanaged = unmanaged
         self._probes = probes
+        self._wrong_credentials: dict[str, WrongCredentials] = {}
 
     async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
         """Give every target with its last verdict, and what is left alone."""
@@ -115,6 +116,17 @@ class DaemonControl:
             msg = f"there is no target {target_id!r}; targets are {', '.join(each.id for each in known) or 'none'}"
             raise Refused(msg)
         return history
+
+    def note_wrong_credential(self, source: str) -> None:
+        """Count a request to a source that was turned away; the journal has none of it, for anybody can send them."""
+        before = self._wrong_credentials.get(source)
+        count = before.count + 1 if before is not None else 1
+        now = self._ports.clock.now()
+        self._wrong_credentials[source] = WrongCredentials(source=source, count=count, last_at=now)
+
+    def wrong_credentials(self) -> Sequence[WrongCredentials]:
+        """Give who was turned away for a wrong credential since the start, by source."""
+        return sorted(self._wrong_credentials.values(), key=lambda each: each.source)
 
     async def ready(self) -> Mapping[str, str]:
         """Give what is not well, by part."""

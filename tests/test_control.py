@@ -13,7 +13,7 @@ from sidecar.core.rollout import Phase
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused
 from sidecar.executor import Executor
-from sidecar.ports import Ports, Unmanaged
+from sidecar.ports import Ports, Unmanaged, WrongCredentials
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal
@@ -165,6 +165,20 @@ async def test_a_release_forgets_and_looks_again(desk: Desk):
     assert not await desk.journal.rejected(TARGET.service, REF.name)
     assert await desk.journal.rejected(OTHER.service, OTHER.ref.name)
     assert [cause.delivery_ids for _, cause in desk.hints.asked] == [(delivery_id,)]
+
+
+async def test_wrong_credentials_are_counted_since_the_start(desk: Desk):
+    """By source, with the time of the last; the journal is kept free of what anybody can send."""
+    assert desk.control.wrong_credentials() == []
+    for source in ("generic", "dockerhub", "generic"):
+        desk.journal.clock.time += 1
+        desk.control.note_wrong_credential(source)
+    now = desk.journal.clock.now()
+    assert desk.control.wrong_credentials() == [
+        WrongCredentials(source="dockerhub", count=1, last_at=now - 1),
+        WrongCredentials(source="generic", count=2, last_at=now),
+    ]
+    assert not (await desk.control.history(limit=5)).deliveries
 
 
 async def test_it_is_ready_when_every_part_is(desk: Desk):

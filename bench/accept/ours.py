@@ -61,6 +61,7 @@ async def serve(port: int, folder: Path) -> None:
             allowed=Allowed.of(pushers=ALLOWED_PUSHERS, repositories=ALLOWED_REPOSITORIES),
             accept=journal.accept,
             on_accepted=enqueue,
+            on_wrong_credential=lambda _: None,
             clock=clock,
             new_id=new_id,
             events=FactLog(redaction, EventStream()),

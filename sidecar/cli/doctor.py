@@ -26,12 +26,13 @@ from sidecar.oci.transport import Timeouts
 from sidecar.registry import OciRegistry
 from sidecar.settings import Settings, load_settings
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import discover, is_image_id
+from sidecar.targets.containers import discover, is_image_id, is_pinned
 
 _LARGEST_SKEW_SECONDS = 5.0
 _ENGINE_SECONDS = 10.0
 _REGISTRY_SECONDS = 10.0
 _LOOKED_BACK = 200
+_RECENT_SECONDS = 24 * 3600.0
 
 
 class EngineFacts(Protocol):
@@ -48,6 +49,14 @@ class EngineFacts(Protocol):
 
     async def list_containers(self) -> list[dict[str, Any]]:
         """List containers."""
+        ...
+
+    async def inspect_container(self, ident: str) -> tuple[dict[str, Any], float] | None:
+        """Look at a container; and at the engine's clock."""
+        ...
+
+    async def inspect_image(self, ident: str) -> dict[str, Any] | None:
+        """Look at an image in its store."""
         ...
 
     async def close(self) -> None:
@@ -148,6 +157,8 @@ async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target
         info = await engine.info()
         answered = time.time()
         entries = await engine.list_containers()
+        found = await _discovered(engine, entries, settings)
+        built_here = await _built_here(engine, found)
     except SidecarError as error:
         yield broken("engine", str(error), "a socket proxy has to allow what Sidecar needs: the README has the list")
         return
@@ -156,7 +167,7 @@ async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target
     api = ".".join(map(str, engine.api_version))
     yield well("engine", f"{info.get('OperatingSystem', '?')}, Docker {info.get('ServerVersion', '?')}, API {api}")
     yield _examine_clock(str(info.get("SystemTime", "")), asked, answered)
-    for finding in _examine_targets(entries, settings, targets):
+    for finding in _examine_targets(len(entries), found, built_here, targets):
         yield finding
 
 
@@ -179,21 +190,47 @@ def _examine_clock(engine_time: str, asked: float, answered: float) -> Finding:
     return well("clock", "the engine's clock agrees with ours")
 
 
-def _examine_targets(entries: Sequence[dict[str, Any]], settings: Settings, targets: list[Target]) -> Iterator[Finding]:
-    found = discover(entries, {}, default_enable=settings.default_enable, scope=settings.scope)
-    # Where the list shows an image's id its tag means another image by now; the daemon looks closer.
-    for target in found:
-        if target.refusal and not is_image_id(target.ref.repository.removeprefix("library/")):
-            yield doubtful("targets", f"{target.id} cannot be looked after", target.refusal)
-    targets += [target for target in found if not target.refusal]
+async def _discovered(engine: EngineFacts, entries: Sequence[dict[str, Any]], settings: Settings) -> Sequence[Target]:
+    """Find the targets; where the list shows an image's id its tag means another image by now, which is looked up."""
+    references = {}
+    for entry in entries:
+        if is_image_id(entry["Image"]) and (inspected := await engine.inspect_container(entry["Id"])) is not None:
+            references[entry["Id"]] = inspected[0]["Config"]["Image"]
+    return discover(entries, references, default_enable=settings.default_enable, scope=settings.scope)
+
+
+async def _built_here(engine: EngineFacts, found: Sequence[Target]) -> frozenset[str]:
+    """Give the ids of targets whose image no registry gave and none was given."""
+    images = {target.id: await engine.inspect_image(target.ref.familiar) for target in found if not target.refusal}
+    return frozenset(ident for ident, image in images.items() if image is not None and not image.get("RepoDigests"))
+
+
+def _examine_targets(
+    containers: int, found: Sequence[Target], built_here: frozenset[str], targets: list[Target]
+) -> Iterator[Finding]:
+    """Say what is managed, and of the rest of what is labelled why it is not updated."""
+    pinned = [target for target in found if is_pinned(target)]
+    held = [target for target in found if target.refusal and target not in pinned]
+    local = [target for target in found if target.id in built_here]
+    managed = [target for target in found if target not in (*held, *pinned, *local)]
+    targets += managed
+    for target in held:
+        yield doubtful("targets", f"{target.id} cannot be looked after", str(target.refusal))
     if not found:
         yield doubtful(
             "targets",
-            f"of {len(entries)} containers none is managed",
+            f"of {containers} containers none is managed",
             'label what is to be updated:  labels: {sidecar.enable: "true"}',
         )
-    else:
-        yield well("targets", f"of {len(entries)} containers {len(found)} are managed: {_names(found)}")
+        return
+    others = {"held": held, "pinned to a digest": pinned, "built on this machine, never pushed or pulled": local}
+    counts = [_counted(managed, "managed"), *(_counted(each, what) for what, each in others.items() if each)]
+    yield well("targets", f"of {containers} containers " + "; ".join(counts))
+
+
+def _counted(targets: Sequence[Target], what: str) -> str:
+    verb = "is" if len(targets) == 1 else "are"
+    return f"{len(targets)} {verb} {what}" + (f": {_names(targets)}" if targets else "")
 
 
 def _names(targets: Sequence[Target], most: int = 10) -> str:
@@ -240,18 +277,49 @@ def _examine_daemon(daemon: Daemon) -> Iterator[Finding]:
     """See whether the daemon runs, and what it turned away."""
     try:
         deliveries = daemon.get("/history", limit=_LOOKED_BACK)["deliveries"]
+        wrong = daemon.get("/wrong-credentials")["sources"]
     except (DaemonUnreachable, Misconfigured) as error:
         yield doubtful("daemon", str(error), "this examination needs no daemon; nothing is updated without one")
         return
     fates = Counter(delivery["fate"] for delivery in deliveries)
     yield well("daemon", f"it runs; of the last {len(deliveries)} deliveries it accepted {fates['accepted']}")
-    turned_away = Counter(
-        (each["source"], each["fate"], each["reason"]) for each in deliveries if each["fate"] != "accepted"
-    )
+    recent = [each for each in deliveries if _age_seconds(each) <= _RECENT_SECONDS]
+    turned_away = Counter((each["source"], each["fate"], each["reason"]) for each in _unresolved(recent))
     for (source, fate, reason), count in turned_away.most_common(5):
-        says = f"{count} from {source} {fate}: {reason}"
+        says = f"{count} from {source} {fate} in the last day: {reason}"
         yield (
             doubtful("deliveries", says, "`sidecar history` shows them")
             if fate == "refused"
             else well("deliveries", says)
         )
+    for each in wrong:
+        requests = "1 request" if each["count"] == 1 else f"{each['count']} requests"
+        yield doubtful(
+            "deliveries",
+            f"{requests} to {each['source']} had a wrong credential since the daemon started, the last at "
+            f"{each['last_at']}",
+            f"give the sender the address that `sidecar url {each['source']}` prints, unless it is a stranger",
+        )
+
+
+def _age_seconds(delivery: Mapping[str, Any]) -> float:
+    return time.time() - datetime.fromisoformat(delivery["received_at"]).timestamp()
+
+
+def _unresolved(deliveries: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Give those, newest first, that were not accepted, and after which the like of them was not accepted either."""
+    accepted: list[Mapping[str, Any]] = []
+    for each in deliveries:
+        if each["fate"] == "accepted":
+            accepted.append(each)
+        elif each["fate"] != "refused" or not any(_is_like(each, later) for later in accepted):
+            yield each
+
+
+def _is_like(refused: Mapping[str, Any], accepted: Mapping[str, Any]) -> bool:
+    """Say whether one came from the same sender, by the same pusher, for the same images, as far as that is known."""
+    return (
+        accepted["source"] == refused["source"]
+        and refused["pusher"] in {"", accepted["pusher"]}
+        and (not refused["hints"] or set(refused["hints"]) <= set(accepted["hints"]))
+    )

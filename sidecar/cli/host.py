@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from sidecar.cli.finding import Finding, broken, doubtful, well
 
-_VOLUME = 'mount a volume there:  volumes: ["sidecar-state:{folder}"]'
+_VOLUME = 'mount a volume there:  volumes: ["sidecar-data:{folder}"]'
 
 
 @dataclass(frozen=True, slots=True)

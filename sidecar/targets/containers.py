@@ -219,8 +219,17 @@ def _reference(text: str) -> tuple[ImageRef, str | None]:
     except ValueError as error:
         return nothing, str(error)
     if ref.digest is not None:
-        return ref, f"its reference is pinned to {ref.digest}; nothing can be newer"
+        return ref, _pinned(ref.digest)
     return ref, None
+
+
+def _pinned(digest: Digest) -> str:
+    return f"its reference is pinned to {digest}; nothing can be newer"
+
+
+def is_pinned(target: Target) -> bool:
+    """Say whether a target is held since its reference is a digest, and for nothing else."""
+    return target.ref.digest is not None and target.refusal == _pinned(target.ref.digest)
 
 
 def _depends_on(labels: Mapping[str, str], policy: Policy, project: str | None) -> tuple[str, ...]:

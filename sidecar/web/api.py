@@ -18,7 +18,15 @@ from sidecar.ports import Control
 from sidecar.web.auth import Guard, Handler
 from sidecar.web.events import EventStream, send_events
 from sidecar.web.problem import problem
-from sidecar.web.views import HistoryView, PlanView, ReleaseView, TargetsView, UpdateRequest, UpdateView
+from sidecar.web.views import (
+    HistoryView,
+    PlanView,
+    ReleaseView,
+    TargetsView,
+    UpdateRequest,
+    UpdateView,
+    WrongCredentialsView,
+)
 
 PREFIX = "/api/v1"
 # A body says one reference; a query of the history this many rows.
@@ -38,6 +46,7 @@ def api_routes(control: Control, stream: EventStream, guard: Guard) -> list[web.
         (hdrs.METH_POST, "/updates", api.update),
         (hdrs.METH_POST, "/releases", api.release),
         (hdrs.METH_GET, "/history", api.history),
+        (hdrs.METH_GET, "/wrong-credentials", api.wrong_credentials),
         (hdrs.METH_GET, "/events", api.events),
     )
     return [web.route(method, PREFIX + path, _told(guard(handler))) for method, path, handler in table]
@@ -85,6 +94,9 @@ class _Api:
             return problem(422, f"limit is {text[:40]!r}; a whole number from 1 to {MOST_ROWS} is accepted")
         history = await self._control.history(limit=int(text), target_id=request.query.get("target") or None)
         return _json(HistoryView.of(history, with_bodies=request.query.get("bodies") == "true"))
+
+    async def wrong_credentials(self, _request: web.Request) -> web.Response:
+        return _json(WrongCredentialsView.of(self._control.wrong_credentials()))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         return await send_events(request, self._stream)

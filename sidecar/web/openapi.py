@@ -18,7 +18,15 @@ from sidecar.sources.dockerhub import Push
 from sidecar.sources.generic import Images
 from sidecar.web.api import MOST_ROWS, PREFIX
 from sidecar.web.pages import html_page
-from sidecar.web.views import HistoryView, PlanView, ReleaseView, TargetsView, UpdateRequest, UpdateView
+from sidecar.web.views import (
+    HistoryView,
+    PlanView,
+    ReleaseView,
+    TargetsView,
+    UpdateRequest,
+    UpdateView,
+    WrongCredentialsView,
+)
 
 Json = dict[str, Any]
 
@@ -71,6 +79,7 @@ def openapi(title: str, *, version: str, root_path: str = "") -> Json:
         UpdateView,
         ReleaseView,
         HistoryView,
+        WrongCredentialsView,
         Push,
         Envelope,
         Images,
@@ -132,6 +141,12 @@ def _operations() -> Iterator[_Operation]:
             _query("target", text, "Only of this target, or of those of this Compose service."),
             _query("bodies", {"type": "boolean"}, "With the bodies as received."),
         ),
+    )
+    yield api(
+        method="get",
+        path=PREFIX + "/wrong-credentials",
+        summary="Which sources were sent a wrong credential since the start, and how often",
+        answer=_ref("WrongCredentialsView"),
     )
     yield api(
         method="get",

@@ -121,6 +121,7 @@ class Receiver:
     Attributes:
         accept: keeps a delivery on disk; raises Transient.
         on_accepted: hands a kept delivery over to the queue; neither waits nor fails.
+        on_wrong_credential: is told of the source to which somebody sent one.
         new_id: makes identifiers.
     """
 
@@ -128,6 +129,7 @@ class Receiver:
     allowed: Allowed
     accept: Callable[[Delivery], Awaitable[None]]
     on_accepted: Callable[[Delivery], None]
+    on_wrong_credential: Callable[[str], None]
     clock: Clock
     new_id: Callable[[], str]
     events: Events
@@ -190,6 +192,7 @@ class Receiver:
         if verdict is Verdict.MISSING:
             raise _Rejected(401, "a credential is missing: the token in the address, or an Authorization header")
         if verdict is not Verdict.OK:
+            self.on_wrong_credential(name)
             raise _Rejected(403, "the credential is wrong")
         return sender
 

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged
+from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged, WrongCredentials
 from sidecar.rfc3339 import written
 
 
@@ -189,3 +189,25 @@ class HistoryView(_View):
             rollouts=[RolloutView.of(each) for each in history.transitions],
             deliveries=[DeliveryView.of(each, with_body=with_bodies) for each in history.deliveries],
         )
+
+
+class WrongCredentialView(_View):
+    """Requests to one source that were turned away for a wrong credential, since the daemon started."""
+
+    source: str
+    count: int
+    last_at: str
+
+
+class WrongCredentialsView(_View):
+    """Who was turned away, by source; neither what they presented nor where they are."""
+
+    sources: Sequence[WrongCredentialView]
+
+    @classmethod
+    def of(cls, wrong: Sequence[WrongCredentials]) -> Self:
+        """Show them."""
+        rows = [
+            WrongCredentialView(source=each.source, count=each.count, last_at=written(each.last_at)) for each in wrong
+        ]
+        return cls(sources=rows)

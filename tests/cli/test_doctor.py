@@ -2,10 +2,12 @@
 
 import errno
 import json
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from sidecar.core.decide import Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.credentials import Credential
 from sidecar.errors import Refused, SidecarError, Unreachable
+from sidecar.ports import Delivery, WrongCredentials
 from sidecar.settings import Settings, load_settings
 from tests.cli.served_daemon import served
+from tests.web.fake_control import DELIVERY
 
 MANAGED = {"Id": "1", "Names": ["/web"], "Image": "r.example/app:1", "Labels": {"sidecar.enable": "true"}}
 MISLABELLED = {"Id": "2", "Names": ["/api"], "Image": "me/api", "Labels": {"sidecar.enable": "true", "sidecar.x": "1"}}
@@ -39,6 +43,8 @@ class FakeEngine:
         self.skew_seconds = 0.0
         self.time: str | None = None
         self.containers: list[dict[str, Any]] = [MANAGED, OTHER]
+        self.images: dict[str, dict[str, Any]] = {}
+        self.inspects: dict[str, dict[str, Any]] = {}
         self.fails: SidecarError | None = None
         self.is_closed = False
 
@@ -54,6 +60,12 @@ class FakeEngine:
 
     async def list_containers(self) -> list[dict[str, Any]]:
         return self.containers
+
+    async def inspect_container(self, ident: str) -> tuple[dict[str, Any], float] | None:
+        return (self.inspects[ident], 0.0) if ident in self.inspects else None
+
+    async def inspect_image(self, ident: str) -> dict[str, Any] | None:
+        return self.images.get(ident)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -117,7 +129,7 @@ async def test_a_place_where_all_is_well(settings: Settings, parts: Parts, engin
     ]
     says = {finding.part: finding.says for finding in findings}
     assert says["engine"] == "Debian, Docker 26.1, API 1.45"
-    assert says["targets"] == "of 2 containers 1 are managed: web"
+    assert says["targets"] == "of 2 containers 1 is managed: web"
     assert says["registry"] == "r.example answers (r.example/app:1)"
     assert engine.is_closed
 
@@ -167,7 +179,31 @@ async def test_a_wrong_label_is_told(settings: Settings, parts: Parts, engine: F
     engine.containers = [MISLABELLED]
     wrong, managed = await found(settings, parts, "targets")
     assert "label sidecar.x is not known" in wrong.advice
-    assert managed.says == "of 1 containers 1 are managed: api"
+    assert managed.says == "of 1 containers 0 are managed; 1 is held: api"
+
+
+async def test_what_is_managed_held_and_pinned_is_counted_apart(settings: Settings, parts: Parts, engine: FakeEngine):
+    """Of what is labelled only some is updated; an image that was built here is nobody's failure, nor asked for."""
+    pinned = MANAGED | {"Id": "4", "Names": ["/db"], "Image": f"postgres@sha256:{'1' * 64}"}
+    both = MISLABELLED | {"Id": "5", "Names": ["/odd"], "Image": pinned["Image"]}
+    local = MANAGED | {"Id": "6", "Names": ["/own"], "Image": "me/own:1"}
+    by_id = MANAGED | {"Id": "7", "Names": ["/moved"], "Image": f"sha256:{'2' * 64}"}
+    engine.containers = [MANAGED, MISLABELLED, OTHER, pinned, both, local, by_id]
+    engine.inspects = {"7": {"Config": {"Image": "r.example/moved:1"}}}
+    engine.images = {"me/own:1": {"RepoDigests": []}, "r.example/app:1": {"RepoDigests": ["r.example/app@sha256:1"]}}
+    *wrong, counted = await found(settings, parts, "targets")
+    assert [finding.says for finding in wrong] == [
+        "docker:api cannot be looked after",
+        "docker:odd cannot be looked after",
+    ]
+    assert counted.status is Status.OK
+    assert counted.says == (
+        "of 7 containers 2 are managed: web, moved; 2 are held: api, odd; "
+        "1 is pinned to a digest: db; 1 is built on this machine, never pushed or pulled: own"
+    )
+    assert [finding.says for finding in await found(settings, parts, "registry")] == [
+        "r.example answers (r.example/app:1)"
+    ]
 
 
 async def test_nothing_managed_shows_the_label(settings: Settings, parts: Parts, engine: FakeEngine):
@@ -215,11 +251,61 @@ async def test_credentials_are_told_without_the_secret(settings: Settings, parts
 async def test_a_daemon_tells_what_it_turned_away(settings: Settings, parts: Parts):
     """What senders were refused is said with the reason, so that a wrong allow-list is noticed."""
     settings.state_dir.mkdir()
-    with served(settings.state_dir):
+    with served(settings.state_dir) as served_daemon:
+        served_daemon.deliveries = [replace(DELIVERY, received_at=time.time())]
+        served_daemon.wrong = []
         (daemon,) = await found(settings, parts, "daemon")
         (delivery,) = await found(settings, parts, "deliveries")
     assert daemon.says == "it runs; of the last 1 deliveries it accepted 0"
-    assert delivery.says == "1 from dockerhub refused: pusher 'mallory' is not allowed"
+    assert delivery.says == "1 from dockerhub refused in the last day: pusher 'mallory' is not allowed"
+
+
+def delivered(hours_ago: float, fate: str = "accepted", **changed: Any) -> Delivery:
+    """Make a delivery like the refused one of the fake."""
+    reason = {"accepted": "", "ignored": "no event is a push of a tag", "refused": "is not allowed"}[fate]
+    given = {"received_at": time.time() - hours_ago * 3600, "fate": fate, "reason": reason} | changed
+    return replace(DELIVERY, **given)
+
+
+@pytest.mark.parametrize(
+    "deliveries, said",
+    [
+        ([delivered(25, "refused"), delivered(26, "ignored")], []),
+        ([delivered(23, "ignored")], ["ignored"]),
+        ([delivered(1), delivered(2, "refused")], []),
+        ([delivered(1, "refused"), delivered(2)], ["refused"]),
+        ([delivered(1, source="generic"), delivered(2, "refused")], ["refused"]),
+        ([delivered(1, pusher="alice"), delivered(2, "refused")], ["refused"]),
+        ([delivered(1, pusher="alice"), delivered(2, "refused", pusher="")], []),
+        ([delivered(1, hints=()), delivered(2, "refused")], ["refused"]),
+        ([delivered(1), delivered(2, "refused", pusher="", hints=())], []),
+        ([delivered(1), delivered(2, "ignored")], ["ignored"]),
+    ],
+)
+async def test_a_refusal_is_said_while_it_matters(
+    settings: Settings, parts: Parts, deliveries: list[Delivery], said: list[str]
+):
+    """Not when it is older than a day, nor once the like of it was accepted: somebody has put that right."""
+    settings.state_dir.mkdir()
+    with served(settings.state_dir) as daemon:
+        daemon.deliveries, daemon.wrong = deliveries, []
+        findings = await found(settings, parts, "deliveries")
+    assert [re.search("ignored|refused", finding.says)[0] for finding in findings] == said
+
+
+@pytest.mark.parametrize("count, words", [(1, "1 request to generic"), (3, "3 requests to generic")])
+async def test_wrong_credentials_become_visible(settings: Settings, parts: Parts, count: int, words: str):
+    """Nothing is kept of such a request; how many there were, to which source and when the last came is said."""
+    settings.state_dir.mkdir()
+    with served(settings.state_dir) as daemon:
+        daemon.deliveries = []
+        daemon.wrong = [WrongCredentials(source="generic", count=count, last_at=1700000002.0)]
+        (finding,) = await found(settings, parts, "deliveries")
+    assert finding.status is Status.WARNING
+    assert finding.says == (
+        f"{words} had a wrong credential since the daemon started, the last at 2023-11-14T22:13:22.000Z"
+    )
+    assert "`sidecar url generic`" in finding.advice
 
 
 MOUNTS = """\
@@ -251,7 +337,7 @@ def test_a_state_folder_that_is_lost_is_told(
     first, *rest = examine_state(tmp_path / "state", place)
     assert first.status is Status.OK
     assert [expected in finding.says for finding in rest if expected] == ([True] if expected else [])
-    assert not rest or "volumes:" in rest[0].advice
+    assert not rest or rest[0].advice == f'mount a volume there:  volumes: ["sidecar-data:{tmp_path}/state"]'
 
 
 @pytest.mark.parametrize(

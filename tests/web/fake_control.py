@@ -8,7 +8,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import Kind, State, Target
 from sidecar.errors import Refused
-from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged
+from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged, WrongCredentials
 
 OLD, NEW = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 REF = ImageRef.parse("me/app:1")
@@ -56,6 +56,7 @@ class FakeControl:
         self.recorded_at = [1700000001.5]
         self.deliveries = [DELIVERY]
         self.released = 2
+        self.wrong = [WrongCredentials(source="generic", count=3, last_at=1700000002.0)]
 
     def _note(self, *what: object) -> None:
         self.asked.append(what)
@@ -85,6 +86,10 @@ class FakeControl:
         self._note("history", limit, target_id)
         transitions = [Transition(rollout=ROLLOUT, recorded_at=seconds) for seconds in self.recorded_at]
         return History(transitions=transitions, deliveries=self.deliveries)
+
+    def wrong_credentials(self) -> Sequence[WrongCredentials]:
+        self._note("wrong-credentials")
+        return self.wrong
 
     async def ready(self) -> Mapping[str, str]:
         return self.unwell

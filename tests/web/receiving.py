@@ -48,6 +48,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     facts: Facts = field(default_factory=Facts)
     steps: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
     handed_over: list[Delivery] = field(default_factory=list)
     may_keep: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -61,6 +62,7 @@ class World:
             allowed=self.allowed,
             accept=self.accept,
             on_accepted=self.on_accepted,
+            on_wrong_credential=self.wrong.append,
             clock=self.clock,
             new_id=new_id,
             events=self.facts,

@@ -28,6 +28,7 @@ ROUTES = [
     ("POST", "/updates"),
     ("POST", "/releases"),
     ("GET", "/history"),
+    ("GET", "/wrong-credentials"),
     ("GET", "/events"),
 ]
 Client = TestClient[web.Request, web.Application]
@@ -189,6 +190,14 @@ async def test_history_shows_rollouts_and_deliveries(client: Client, control: Fa
     assert body["deliveries"][0]["reason"] == "pusher 'mallory' is not allowed"
     assert body["deliveries"][0]["body"] is None
     assert DELIVERY.callback_url not in text
+
+
+async def test_wrong_credentials_are_counted_by_source(client: Client):
+    """How many requests to a source had a wrong one, and when the last came; never what it was."""
+    async with client.get("/api/v1/wrong-credentials", headers=ADMIN) as response:
+        assert await response.json() == {
+            "sources": [{"source": "generic", "count": 3, "last_at": "2023-11-14T22:13:22.000Z"}]
+        }
 
 
 async def test_history_of_received_bodies(client: Client):

@@ -152,6 +152,7 @@ async def test_who_is_not_believed(
     assert facts["reason"] == detail
     assert facts["remote"] == "127.0.0.1"
     assert facts["source"] in {*SOURCES, *MORE_SOURCES, ""}
+    assert world.wrong == ([facts["source"]] if status == 403 else [])
     assert (facts["source"] == "") is (status == 404)
 
 
