@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from sidecar.core.decide import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient
-from tests.fakes import FakeEngine, image_id
+from tests.fakes import Behaviour, FakeEngine, image_id
 from tests.test_crash import LABELS, TARGET, World, at_rest
 
 WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
@@ -78,3 +80,42 @@ async def test_what_a_person_stops_while_nothing_could_be_created_stays_stopped(
     assert [each["id"] for each in world.engine.containers.values()] == [world.old_id]
     assert not web(world.engine)["up"]
     assert world.engine.tags["registry.test/web:1"] == image_id("a")
+
+
+def update(engine: FakeEngine) -> None:
+    """Do what `docker update --memory ... --restart unless-stopped` does."""
+    host = {"Memory": 512, "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0}}
+    web(engine)["host"].update(host)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("new, letter", [(Behaviour(), "b"), (Behaviour(unhealthy_after=1.0), "a")])
+async def test_what_a_person_sets_during_the_pull_is_kept(new: Behaviour, letter: str) -> None:
+    """The new container is made from what the old one is by then, and a rollback gives it back the same."""
+    world = World(new=new)
+    world.engine.watch = after("pull", update)
+    await world.live(passes=1)
+    world.restart = "unless-stopped"
+    at_rest(world, letter)
+    assert web(world.engine)["host"]["Memory"] == 512  # type: ignore[index]
+
+
+async def test_what_a_person_sets_while_nothing_could_be_created_is_kept() -> None:
+    """The plan may be days old by then; it is made anew, and what was pulled for it is not pulled again."""
+    world = World()
+    world.engine.fails["create"] = lambda: Transient("no such volume driver")
+    await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0))
+    del world.engine.fails["create"]
+    update(world.engine)
+    await world.live()
+    world.restart = "unless-stopped"
+    at_rest(world, "b")
+    assert web(world.engine)["host"]["Memory"] == 512  # type: ignore[index]
+    assert len(world.engine.pulls) == 1
+
+
+async def test_a_candidate_that_is_made_again_is_made_by_the_first_plan() -> None:
+    """The old one is stopped and has a restart policy of ours by then, which would be taken for a person's."""
+    world = World()
+    world.engine.watch = after("restart policy web no", lambda engine: engine.containers.popitem())
+    await world.live()
+    at_rest(world, "b")

@@ -299,9 +299,8 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 
 def _was_touched_first(rollout: Rollout, observed: Observed) -> bool:
     """Say whether somebody stopped, started or paused the old one before anything of ours was there."""
-    has_begun = rollout.to.instance is not None or rollout.superseded is not None or not observed.at_rest
     is_old = observed.instance is not None and observed.instance == rollout.from_.instance
-    return is_old and not has_begun and not is_untouched(rollout, observed)
+    return is_old and observed.at_rest and not rollout.is_begun and not is_untouched(rollout, observed)
 
 
 def _finish(rollout: Rollout, observed: Observed) -> Rollout | Step:

@@ -110,6 +110,11 @@ class Rollout:
         return self.plan is not None
 
     @property
+    def is_begun(self) -> bool:
+        """Say whether a container was ever made for it: until then nothing that runs was touched."""
+        return self.to.instance is not None or self.superseded is not None
+
+    @property
     def goal(self) -> Revision:
         """What this phase wants to see running."""
         return self.from_ if self.phase is Phase.ROLLING_BACK else self.to

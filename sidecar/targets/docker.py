@@ -180,6 +180,8 @@ class DockerDriver:
         self._events.publish(
             "rollout.stepped", target=target.id, rollout_id=rollout.id, phase=rollout.phase, step=type(call).__name__
         )
+        if isinstance(call, sequence.Create) and not rollout.is_begun:
+            rollout = await self._preparer.renew(target, rollout)
         if isinstance(call, sequence.Remove) and rollout.phase is Phase.FINISHING:
             await self._tell_difference(target, rollout)
         return await self._make(call, target, rollout)

@@ -35,37 +35,48 @@ class Preparer:
         container = await self._container_of(target, rollout)
         await self._refuse_losses(target, container)
         await self._refuse_strangers(target, rollout)
-        api, defaults = self._engine.api_version, await self._engine_defaults()
-        old_image = await self._image_of(target, container, defaults)
-        restore = create_request(
-            container,
-            old_image=old_image,
-            new_image=old_image,
-            image=container["Config"]["Image"],
-            api=api,
-            engine=defaults,
-        )
         if rollout.to.digest is None:
             msg = f"preparing {rollout.id}: it has no digest to pull"
             raise Refused(msg)
-        new_image = await self._images.pull(target.ref, rollout.to.digest, platform=restore.platform, target=target.id)
+        engine = await self._engine_defaults()
+        old_image = await self._image_of(target, container, engine)
+        platform = foreign_platform(container, old_image, engine=engine.platform)
+        new_image = await self._images.pull(target.ref, rollout.to.digest, platform=platform, target=target.id)
         _refuse_other_platform(old_image, new_image, rollout)
-        request = create_request(
-            container,
-            old_image=old_image,
-            new_image=new_image,
-            image=container["Config"]["Image"],
-            api=api,
-            engine=defaults,
-        )
-        plan = {
-            "container": container,
-            "request": request.to_json(),
-            "restore": restore.to_json(),
-            "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
-            "images": await self._images.at_stake(target.name, rollout, new_image["Id"]),
-        }
+        plan = self._plan(container, old_image, new_image, engine)
+        plan["images"] = await self._images.at_stake(target.name, rollout, new_image["Id"])
         return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
+
+    async def renew(self, target: Target, rollout: Rollout) -> Rollout:
+        """Give a rollout that has not begun with the plan as it has to be by now.
+
+        A pull, a queue and an engine that refuses may lie between the plan and its use, and people change containers:
+        `docker update` and `docker network connect` leave it the same one.
+        """
+        container = await self._container_of(target, rollout)
+        old_image = await self._engine.inspect_image(container["Image"])
+        new_image = await self._engine.inspect_image(rollout.to.image_id or "")
+        if old_image is None or new_image is None:
+            return await self.prepare(target, rollout)
+        plan, known = self._plan(container, old_image, new_image, await self._engine_defaults()), rollout.plan or {}
+        is_same = all(plan[key] == known.get(key) for key in plan.keys() - {"container"})
+        return rollout if is_same else await self.prepare(target, rollout)
+
+    def _plan(self, container: Json, old_image: Json, new_image: Json, engine: EngineDefaults) -> Json:
+        """Write down what makes the new container, and what would make the old one again."""
+        request, restore = (
+            create_request(
+                container,
+                old_image=old_image,
+                new_image=image,
+                image=container["Config"]["Image"],
+                api=self._engine.api_version,
+                engine=engine,
+            ).to_json()
+            for image in (new_image, old_image)
+        )
+        policy = container["HostConfig"].get("RestartPolicy") or {}
+        return {"container": container, "request": request, "restore": restore, "restart_policy": policy}
 
     async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
         """Give the image that a container runs: its defaults have to be told from what was configured."""
@@ -84,7 +95,7 @@ class Preparer:
             raise Refused(msg) from error
 
     async def _container_of(self, target: Target, rollout: Rollout) -> Json:
-        if rollout.plan is not None:  # it takes the place of another: the old one is parked and changed by now
+        if rollout.plan is not None and rollout.is_begun:  # the old one may be parked, and changed by us
             return dict(rollout.plan["container"])
         inspected = await self._engine.inspect_container(rollout.from_.instance or "")
         if inspected is None or inspected[0]["Name"] != f"/{target.name}":
