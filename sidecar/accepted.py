@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from sidecar.core.image import ImageRef
 from sidecar.tokens import LENGTH, SHORTEST
 
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -75,6 +76,17 @@ def _web_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _registry_host(value: str) -> str:
+    try:
+        is_host = ImageRef.parse(f"{value}/repository").registry == value.lower()
+    except ValueError:
+        is_host = False
+    if not is_host:
+        msg = "is no registry as it stands in an image's name; something like registry.example.com:5000 is accepted"
+        raise ValueError(msg)
+    return value
+
+
 def _engine_address(value: str) -> str:
     parts = urlsplit(value)
     is_socket = parts.scheme == "unix" and parts.path.startswith("/")
@@ -119,6 +131,7 @@ PathToken = Annotated[SecretStr, AfterValidator(_path_guard)]
 HeaderSecret = Annotated[SecretStr, AfterValidator(_header_guard)]
 Password = Annotated[SecretStr, AfterValidator(_not_empty)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
+RegistryHost = Annotated[str, AfterValidator(_registry_host)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 EngineAddress = Annotated[str, AfterValidator(_engine_address)]
 EngineKinds = Annotated[
@@ -178,7 +191,7 @@ class DistributionSource(HeaderSource):
     """A CNCF Distribution registry (registry:2, registry:3, GitLab's) that notifies."""
 
     kind: Literal["distribution"]
-    registry: str | None = None
+    registry: RegistryHost | None = None
     """The host by which the engine pulls, where the registry calls itself otherwise. Default: what it sends."""
 
 

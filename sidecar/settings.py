@@ -39,6 +39,7 @@ from sidecar.configuration import DEFAULT, ENVIRONMENT, PREFIX, Written
 from sidecar.errors import Misconfigured
 
 SECRETS = frozenset({"token", "previous_token", "authorization", "admin_token", "registry_password"})
+_NO_SECRETS = frozenset({"kind", "registry"})
 # Of a value in a message.
 LONGEST_SHOWN = 120
 
@@ -233,6 +234,8 @@ def _explained(detail: ErrorDetails, known: Mapping[tuple[str, ...], Written]) -
 
 
 def _located(entry: Written) -> str:
-    is_secret = entry.path[-1] in SECRETS or entry.path[0] == "sources"
+    last = entry.path[-1]
+    # Of a source only what is certainly none: a secret may stand under a misspelt name.
+    is_secret = last in SECRETS or (entry.path[0] == "sources" and last not in _NO_SECRETS)
     shown = "***" if is_secret else repr(entry.value)[:LONGEST_SHOWN]
     return f"{entry.key}={shown}" + (f" in {entry.origin}" if entry.origin != ENVIRONMENT else "")

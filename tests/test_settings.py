@@ -158,6 +158,13 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
             {"SIDECAR_SOURCES__GENERIC__PREVIOUS_TOKEN": TOKEN},
             "SIDECAR_SOURCES__GENERIC: has a previous_token and no token that follows it",
         ),
+        *(
+            (
+                {"SIDECAR_SOURCES__DISTRIBUTION__REGISTRY": text},
+                f"SIDECAR_SOURCES__DISTRIBUTION__REGISTRY='{text}': is no registry as it stands in an image's name",
+            )
+            for text in ("registry", "https://r.example", "r.example/path", "r_example:5000")
+        ),
         ({"SIDECAR_PORT__X": "1"}, "SIDECAR_PORT: should be a valid integer"),
         ({"SIDECAR_PORT": "eighty"}, "SIDECAR_PORT='eighty': should be a valid integer"),
         ({"SIDECAR_PORT": "65536"}, "SIDECAR_PORT='65536': should be less than or equal to 65535"),
