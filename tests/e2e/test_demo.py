@@ -18,6 +18,9 @@ import pytest
 from tests.e2e.shipped import until
 from tests.testbed.product import ROOT
 
+# What a person reads without turning their head.
+LONGEST_LINE = 130
+
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
@@ -52,6 +55,7 @@ def test_the_demo_shows_an_update_and_a_rollback_and_leaves_nothing(temporary: P
         '"event": "image.pulled"',
         '"event": "rollout.succeeded"',
         "the container answers: version 2",
+        '"event": "rollout.rolling_back"',
         '"event": "rollout.rolled_back"',
         "the container answers: version 2; version 3 is not tried again",
         "Done.",
@@ -60,6 +64,8 @@ def test_the_demo_shows_an_update_and_a_rollback_and_leaves_nothing(temporary: P
     assert -1 not in places
     assert places == sorted(places)
     assert warned == ""
+    assert len(told.splitlines()) < 30
+    assert max(map(len, told.splitlines())) <= LONGEST_LINE
 
     assert left_running(temporary) == []
     assert [path.name for path in temporary.iterdir()] == ["sidecar-testbed.lock"]
