@@ -147,7 +147,8 @@ async def _build(
     )
     stopping = asyncio.Event()
     turns = asyncio.Semaphore(settings.max_parallel_rollouts)
-    reconciler = Reconciler(ports, Executor(ports, turns=turns, stopping=stopping))
+    executor = Executor(ports, turns=turns, stopping=stopping)
+    reconciler = Reconciler(ports, executor, settle_seconds=settings.settle_seconds)
     confirmer = await _confirmer(settings, stack, events)
     dispatcher = Dispatcher(
         ports,

@@ -12,8 +12,9 @@ from sidecar.core.rollout import Rollout
 from sidecar.core.target import Kind, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
+from sidecar.judging import Judged
 from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged, WrongCredentials
-from sidecar.reconciler import Judged, Reconciler
+from sidecar.reconciler import Reconciler
 
 # Less than the health check waits, so that it hears which part hangs.
 PATIENCE_SECONDS = 3.0

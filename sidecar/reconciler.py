@@ -6,17 +6,19 @@ There is no second path to a rollout, and no recovery: a rollout that a process 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from sidecar.core.decide import Cause, Hold, Keep, Resolved, hold_unasked, judge, judge_unresolved
+from sidecar import judging
+from sidecar.core.decide import Cause, Hold, Keep, Resolved
 from sidecar.core.image import ImageRef
-from sidecar.core.order import Member, Verdict, order
+from sidecar.core.order import Member, Verdict, group_of, order
 from sidecar.core.rollout import Phase, Rollout
-from sidecar.core.target import Observed, Target
-from sidecar.errors import Refused, SidecarError, Transient
+from sidecar.core.target import Target
+from sidecar.errors import SidecarError, Transient
 from sidecar.executor import Executor, facts_of
-from sidecar.ids import new_id
+from sidecar.judging import Judged
 from sidecar.ports import Ports
 from sidecar.rfc3339 import written
 
@@ -24,23 +26,19 @@ from sidecar.rfc3339 import written
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS, _MOST_DOUBLINGS = 5.0, 300.0, 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """One look at one target: what was found, and what follows."""
-
-    target: Target
-    verdict: Verdict
-    resolved: Resolved | None = None
-    observed: Observed | None = None
-    is_open: bool = False
-
-
 class Reconciler:
-    """Brings targets to what their references mean now."""
+    """Brings targets to what their references mean now.
 
-    def __init__(self, ports: Ports, executor: Executor) -> None:
+    Args:
+        settle_seconds: how long a quiet target waits after its first hint, where its labels do not say.
+    """
+
+    def __init__(self, ports: Ports, executor: Executor, *, settle_seconds: float = 0.0) -> None:
         self._ports = ports
         self._executor = executor
+        self._settle_seconds = settle_seconds
+        # Who sees the others of its group not begun has begun before any of these sees.
+        self._beginning = asyncio.Lock()
         self._failures: dict[str, int] = {}
         self.last: dict[str, Judged] = {}
 
@@ -89,35 +87,53 @@ class Reconciler:
         group = await self._group(target_id)
         before, asked = dict(self.last), dict[ImageRef, Resolved]()
         judged = {target.id: await self._judge(target, cause, asked) for target in group}
-        for other_id in judged.keys() - {target_id}:
-            if other_id not in before or _reason(before[other_id].verdict) != _reason(judged[other_id].verdict):
-                self._tell(other_id, judged[other_id].verdict, cause)
         mine = judged.get(target_id)
         verdict = mine.verdict if mine is not None else Keep("it does not exist any more")
         if rollout is not None:
             verdict = await self._settle_intent(rollout, verdict)
         if mine is None:
+            self.last.pop(target_id, None)
             return verdict
 
         judged[target_id] = mine = replace(mine, verdict=verdict)
-        if isinstance(verdict, Rollout):
-            judged = await self._prepare_others(mine, judged)
         held = order(_members(judged))
+        if isinstance(verdict, Rollout) and target_id not in held:
+            judged = await self._prepare_others(mine, judged, held)
+            held = order(_members(judged))
         verdict = held.get(target_id, verdict)
+        others = {name: held.get(name, each.verdict) for name, each in judged.items() if name != target_id}
+        self._tell_others(others, before, cause)
         self._ask_others(target_id, judged, held, cause)
         if isinstance(verdict, Rollout):
-            verdict = await self._roll_out(mine.target, verdict, cause)
+            verdict = await self._roll_out(mine.target, verdict, judged, cause)
             self._ask_others(target_id, judged, {}, cause)
+            if len(judged) > 1:
+                # Whoever was hinted at meanwhile may have found us in the way; only a look from now on can tell.
+                self._ports.hints.add(target_id, Cause("project", self._ports.clock.now()))
         return verdict
 
-    async def _roll_out(self, target: Target, rollout: Rollout, cause: Cause) -> Keep | Hold:
-        """Record the intent, prepare, record that, and carry it out."""
+    async def _roll_out(
+        self, target: Target, rollout: Rollout, judged: Mapping[str, Judged], cause: Cause
+    ) -> Keep | Hold:
+        """Record the intent, prepare, record that, and carry it out; unless others of the group began meanwhile."""
         await self._ports.journal.record(rollout)
         self._ports.events.publish("rollout.started", **facts_of(rollout))
         rollout = await self._executor.prepare(target, rollout)
-        await self._ports.journal.record(rollout)
+        async with self._beginning:
+            if (overtaken := await self._overtaken(rollout, judged)) is not None:
+                return overtaken
+            await self._ports.journal.record(rollout)
         self._executor.tell_strategy(target, rollout)
         return self._outcome(await self._executor.carry_out(target, rollout, cause))
+
+    async def _overtaken(self, mine: Rollout, judged: Mapping[str, Judged]) -> Hold | None:
+        """Give the reason to wait after all: preparing takes its time, and the passes of others go on."""
+        now = dict(judged)
+        for rollout in await self._ports.journal.open_rollouts():
+            if rollout.target_id in now and rollout.target_id != mine.target_id:
+                other = now[rollout.target_id]
+                now[rollout.target_id] = replace(other, verdict=rollout, is_open=rollout.is_prepared)
+        return order(_members(now)).get(mine.target_id)
 
     def _outcome(self, rollout: Rollout) -> Keep | Hold:
         match rollout.phase:
@@ -140,9 +156,7 @@ class Reconciler:
         """Give the target and whatever moves together with it; nothing when it does not exist."""
         targets = await self._targets()
         mine = next((target for target in targets if target.id == target_id), None)
-        if mine is None or mine.project is None:
-            return [mine] if mine is not None else []
-        return [target for target in targets if target.project == mine.project and target.kind is mine.kind]
+        return group_of(mine, targets) if mine is not None else []
 
     async def _judge(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved]) -> Judged:
         """Look at one target and judge it; what fails is a verdict as well."""
@@ -159,55 +173,10 @@ class Reconciler:
     async def look(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved] | None = None) -> Judged:
         """Resolve, observe and judge; changes nothing.
 
-        Args:
-            asked: what was resolved in this pass already: one question for each reference, however many containers.
-
         Raises:
             SidecarError: registry, engine or journal failed.
         """
-        if (held := hold_unasked(target)) is not None:
-            return Judged(target=target, verdict=held)
-        driver, asked = self._ports.drivers[target.kind], {} if asked is None else asked
-        if target.ref not in asked:
-            try:
-                asked[target.ref] = await self._resolve(target, cause)
-            except Refused as error:
-                observed = await driver.observe(target, None)
-                return Judged(target=target, verdict=judge_unresolved(target, observed, str(error)), observed=observed)
-        observed = await driver.observe(target, None)
-        resolved, observed = await self._compare_platforms(target, asked[target.ref], observed)
-        rejected = await self._ports.journal.rejected(target.service, target.ref.name)
-        verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
-        return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
-
-    async def _resolve(self, target: Target, cause: Cause) -> Resolved:
-        resolved = await self._ports.registry.resolve(target.ref)
-        await self._ports.journal.note_digest(target.ref.name, resolved.digest)
-        self._ports.events.publish(
-            "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
-        )
-        return resolved
-
-    async def _compare_platforms(
-        self, target: Target, resolved: Resolved, observed: Observed
-    ) -> tuple[Resolved, Observed]:
-        """Find out what else both sides are known by: an index may have changed for another platform only."""
-        image = observed.image
-        if image is None or resolved.identities & image.identities:
-            return resolved, observed
-        registry = self._ports.registry
-        wanted = await registry.identities(target.ref, resolved.digest, platform=image.platform)
-        resolved = replace(resolved, identities=resolved.identities | wanted)
-        if wanted & image.identities or image.id not in image.digests:
-            return resolved, observed
-        # On the containerd store an image's id is the digest of its index, so the old index is looked into as well.
-        aliases: frozenset[str] = frozenset()
-        for digest in image.digests:
-            try:
-                aliases |= await registry.identities(target.ref, digest, platform=image.platform)
-            except Refused:
-                continue  # the registry has forgotten the old one: then it is another one
-        return resolved, replace(observed, image=replace(image, aliases=aliases))
+        return await judging.look(self._ports, target, cause, {} if asked is None else asked)
 
     async def _settle_intent(self, intent: Rollout, verdict: Verdict) -> Verdict:
         """Go on with an intent that was recorded and never prepared, or end it where it is no longer what is wanted."""
@@ -222,17 +191,30 @@ class Reconciler:
         self._ports.events.publish("rollout.superseded", **facts_of(ended))
         return verdict
 
-    async def _prepare_others(self, mine: Judged, judged: Mapping[str, Judged]) -> dict[str, Judged]:
+    async def _prepare_others(
+        self, mine: Judged, judged: Mapping[str, Judged], held: Mapping[str, Hold]
+    ) -> dict[str, Judged]:
         """Prepare everything else of the group that will change, before the first of it is stopped."""
         prepared = dict(judged)
         for other in judged.values():
             if other.target.id == mine.target.id or other.is_open or not isinstance(other.verdict, Rollout):
                 continue
+            if other.target.id in held and held[other.target.id].is_failure:
+                continue  # what it depends on failed: it will not change, and nobody would use what is pulled for it
             try:
                 await self._executor.prepare(other.target, other.verdict)
             except SidecarError as error:
                 prepared[other.target.id] = replace(other, verdict=self._hold(other.target.id, error))
         return prepared
+
+    def _tell_others(self, verdicts: Mapping[str, Verdict], before: Mapping[str, Judged], cause: Cause) -> None:
+        """Tell of the others of the group what has become another verdict by this look."""
+        for other_id, verdict in verdicts.items():
+            known = before[other_id].verdict if other_id in before else None
+            if known is None or _reason(known) != _reason(verdict):
+                self._tell(other_id, verdict, cause)
+            elif other_id in self.last:
+                self.last[other_id] = replace(self.last[other_id], verdict=verdict)
 
     def _ask_others(self, target_id: str, judged: Mapping[str, Judged], held: Mapping[str, Hold], cause: Cause) -> None:
         """Enqueue what may start now: a push of one image may have been the hint for another.
@@ -245,10 +227,18 @@ class Reconciler:
                 continue
             hint = Cause("project", cause.at, cause.delivery_ids)
             if isinstance(other.verdict, Rollout):
-                self._ports.hints.add(other.target.id, hint)
+                self._ports.hints.add(other.target.id, hint, delay_seconds=self._still_settles(other.target, cause))
             elif (retry_at := _retry_at(other.verdict)) is not None and not is_failing:
                 is_failing = True
                 self._ports.hints.add(other.target.id, hint, delay_seconds=retry_at - self._ports.clock.now())
+
+    def _still_settles(self, target: Target, cause: Cause) -> float:
+        """Say how long a target still waits, after a hint that was for another one."""
+        if not cause.delivery_ids:
+            return 0.0
+        settle = target.policy.settle_seconds
+        settle = self._settle_seconds if settle is None else settle
+        return max(cause.at + settle - self._ports.clock.now(), 0.0)
 
     def _hold(self, target_id: str, error: SidecarError) -> Hold:
         """Hold a target after a failure: until something changes, or for longer each time in a row."""

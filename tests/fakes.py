@@ -82,11 +82,12 @@ class FakeHints:
 
     clock: FakeClock
     asked: list[tuple[str, Cause]] = field(default_factory=list)
+    delays: dict[str, float] = field(default_factory=dict)
     hint: Cause | None = None
     on_wait: Callable[[], None] | None = None
 
     def add(self, name: str, cause: Cause, *, delay_seconds: float = 0.0) -> None:
-        del delay_seconds
+        self.delays[name] = delay_seconds
         self.asked.append((name, cause))
 
     def take_hint(self, name: str) -> Cause | None:

@@ -432,6 +432,17 @@ async def test_a_container_that_a_person_removed_in_the_gate_stays_removed() -> 
     assert isinstance(await world.live(passes=1), Keep)
 
 
+async def test_a_target_that_is_gone_is_forgotten() -> None:
+    """Hosts that make containers by the thousand would fill the memory with what is known of them."""
+    world = World()
+    reconciler = world.reconciler()
+    await reconciler.run_pass(TARGET, Cause("test", 0.0))
+    world.engine.containers.clear()
+    await reconciler.run_pass(TARGET, Cause("test", 0.0))
+    assert reconciler.last == {}
+    assert reconciler.outcome_of(TARGET) == "it does not exist any more"
+
+
 async def test_a_candidate_that_vanished_before_it_ran_is_made_again() -> None:
     """Removed between stop and start, it is created again from the journal: the service is not left down."""
     world = World()
@@ -667,8 +678,14 @@ async def test_what_the_failed_one_said_last_is_kept_and_told() -> None:
 class Project:
     """Several containers of one Compose project, and a queue that is worked on one pass at a time."""
 
-    def __init__(self, services: dict[str, str], *, replicas: dict[str, int] | None = None) -> None:
-        """Take services with what they depend on, as Compose writes it."""
+    def __init__(
+        self,
+        services: dict[str, str],
+        *,
+        replicas: dict[str, int] | None = None,
+        labels: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        """Take services with what they depend on, as Compose writes it, and labels of their own."""
         self.clock = FakeClock()
         self.engine = FakeEngine(self.clock)
         self.registry = FakeRegistry()
@@ -680,13 +697,14 @@ class Project:
             self.engine.images[image_id(service[0] + "a")] = self.engine.offered[image_id(service[0] + "a")]
             ref = f"registry.test/{service}:1"
             self.engine.tags[ref] = image_id(service[0] + "a")
-            labels = LABELS | {
+            compose = {
                 "com.docker.compose.project": "shop",
                 "com.docker.compose.service": service,
                 "com.docker.compose.depends_on": depends_on,
             }
             for number in range(1, (replicas or {}).get(service, 1) + 1):
-                self.engine.run(f"shop-{service}-{number}", ref, labels=labels)
+                own = (labels or {}).get(service, {})
+                self.engine.run(f"shop-{service}-{number}", ref, labels=LABELS | compose | own)
         self.reconciler = line(self.engine, self)
 
     def offer(self, service: str, letter: str, behaviour: Behaviour | None = None) -> None:

@@ -31,16 +31,39 @@ class Member:
         return isinstance(self.verdict, Rollout)
 
     @property
+    def is_begun(self) -> bool:
+        """Say whether its update has a container already; one that could not be created holds up nobody it needs."""
+        return self.is_open and isinstance(self.verdict, Rollout) and self.verdict.is_begun
+
+    @property
     def is_failed(self) -> bool:
         """Say whether its update failed or could not be prepared."""
         return isinstance(self.verdict, Hold) and self.verdict.is_failure
+
+
+def group_of(target: Target, targets: Iterable[Target]) -> list[Target]:
+    """Give what moves together with a target, and the target itself.
+
+    That is its Compose project; outside of one, whatever depends on it or it depends on, however far.
+    """
+    alike = [each for each in targets if each.kind is target.kind and each.project == target.project]
+    if target.project is not None:
+        return alike
+    services, ahead = set[str](), {target.service}
+    while ahead:
+        services |= ahead
+        needed = {name for each in alike if each.service in ahead for name in each.depends_on}
+        needing = {each.service for each in alike if not ahead.isdisjoint(each.depends_on)}
+        ahead = (needed | needing) - services
+    return [each for each in alike if each.service in services]
 
 
 def order(members: Iterable[Member]) -> Mapping[str, Hold]:
     """Give, for each target that may not start yet, the reason; those not named may.
 
     Never two replicas of one service at once, never one whose dependency is about to change or changes; after a
-    failure its dependents are held, and the others go on. A cycle of dependencies is followed once around.
+    failure its dependents are held, and the others go on. Nor one on which another depends that is in its gate: that
+    one would fail for it. A cycle of dependencies is followed once around.
     """
     group = list(members)
     services: dict[str, list[Member]] = {}
@@ -52,7 +75,7 @@ def order(members: Iterable[Member]) -> Mapping[str, Hold]:
         if not member.is_changing or member.is_open:
             continue
         service = member.target.service
-        if (reason := _waits_for(service, services)) is not None:
+        if (reason := _waits_for(service, services) or _is_needed(service, services)) is not None:
             held[member.target.id] = reason
         elif service in chosen:
             held[member.target.id] = Hold(f"waits for another replica of {service}")
@@ -70,6 +93,15 @@ def _waits_for(service: str, services: Mapping[str, list[Member]]) -> Hold | Non
     for member in upstream:
         if member.is_changing:
             return Hold(f"waits for its dependency {member.target.service}")
+    return None
+
+
+def _is_needed(service: str, services: Mapping[str, list[Member]]) -> Hold | None:
+    """Give the reason to wait where something further down is between stop and the end of its gate."""
+    for name in sorted(services):
+        is_in_hand = any(member.is_begun for member in services[name])
+        if is_in_hand and service in _dependencies(name, services):
+            return Hold(f"waits for {name}, which depends on it and is updated now")
     return None
 
 

@@ -1,7 +1,9 @@
 """Who may start now, from verdicts and dependencies."""
 
 from sidecar.core.decide import Hold, Keep
-from sidecar.core.order import Member, order
+from sidecar.core.order import Member, group_of, order
+from sidecar.core.rollout import Revision
+from sidecar.core.target import Kind
 from tests.core.values import rollout, target
 
 
@@ -71,3 +73,28 @@ def test_a_cycle_of_dependencies_is_no_endless_way() -> None:
     """Each waits for the other; nobody hangs."""
     assert held(member("a", CHANGES, needs=("b",)), member("b", KEPT, needs=("a",))) == {}
     assert set(held(member("a", CHANGES, needs=("b",)), member("b", CHANGES, needs=("a",)))) == {"a", "b"}
+
+
+def test_what_another_needs_waits_for_the_end_of_its_gate() -> None:
+    """It would fail without what it depends on, and for nothing that its own image has done."""
+    begun, created_never = rollout(), rollout(to=Revision(digest=rollout().to.digest))
+    web = member("web", begun, needs=("api",), is_open=True)
+    group = (member("db", CHANGES), member("api", KEPT, needs=("db",)), web, member("mail", CHANGES))
+    assert held(*group) == {"db": "waits for web, which depends on it and is updated now"}
+    assert held(member("db", CHANGES), member("web", created_never, needs=("db",), is_open=True)) == {}
+
+
+def test_a_project_moves_together() -> None:
+    """All containers of it, and nothing that only has its tag or its name in common."""
+    shop = [target(id=f"docker:{name}", service=name, project="shop") for name in "ab"]
+    others = [target(id="docker:c", service="c", project="x"), target(id="image:d", service="d", kind=Kind.IMAGE)]
+    assert group_of(shop[0], [*others, *shop]) == shop
+
+
+def test_without_a_project_what_depends_on_each_other_moves_together() -> None:
+    """However far, in both directions; what has nothing to do with it has not."""
+    needs = {"a": ("b",), "b": ("c",), "c": (), "d": ("b", "nobody"), "e": ("f",), "f": ("e",), "g": ()}
+    targets = [target(id=f"docker:{name}", service=name, depends_on=on) for name, on in needs.items()]
+    assert [each.name for each in group_of(targets[0], targets)] == ["a", "b", "c", "d"]
+    assert [each.name for each in group_of(targets[4], targets)] == ["e", "f"]
+    assert [each.name for each in group_of(targets[6], targets)] == ["g"]

@@ -1,0 +1,80 @@
+"""resolve -> observe -> judge, for one target: what it is, what it should be, and what follows; changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from sidecar.core.decide import Cause, Resolved, hold_unasked, judge, judge_unresolved
+from sidecar.core.image import ImageRef
+from sidecar.core.order import Verdict
+from sidecar.core.target import Observed, Target
+from sidecar.errors import Refused
+from sidecar.ids import new_id
+from sidecar.ports import Ports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One look at one target: what was found, and what follows."""
+
+    target: Target
+    verdict: Verdict
+    resolved: Resolved | None = None
+    observed: Observed | None = None
+    is_open: bool = False
+
+
+async def look(ports: Ports, target: Target, cause: Cause, asked: dict[ImageRef, Resolved]) -> Judged:
+    """Resolve, observe and judge; changes nothing.
+
+    Args:
+        asked: what was resolved in this pass already: one question for each reference, however many containers.
+
+    Raises:
+        SidecarError: registry, engine or journal failed.
+    """
+    if (held := hold_unasked(target)) is not None:
+        return Judged(target=target, verdict=held)
+    driver = ports.drivers[target.kind]
+    if target.ref not in asked:
+        try:
+            asked[target.ref] = await _resolve(ports, target, cause)
+        except Refused as error:
+            observed = await driver.observe(target, None)
+            return Judged(target=target, verdict=judge_unresolved(target, observed, str(error)), observed=observed)
+    observed = await driver.observe(target, None)
+    resolved, observed = await _compare_platforms(ports, target, asked[target.ref], observed)
+    rejected = await ports.journal.rejected(target.service, target.ref.name)
+    verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
+    return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
+
+
+async def _resolve(ports: Ports, target: Target, cause: Cause) -> Resolved:
+    resolved = await ports.registry.resolve(target.ref)
+    await ports.journal.note_digest(target.ref.name, resolved.digest)
+    ports.events.publish(
+        "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
+    )
+    return resolved
+
+
+async def _compare_platforms(
+    ports: Ports, target: Target, resolved: Resolved, observed: Observed
+) -> tuple[Resolved, Observed]:
+    """Find out what else both sides are known by: an index may have changed for another platform only."""
+    image = observed.image
+    if image is None or resolved.identities & image.identities:
+        return resolved, observed
+    registry = ports.registry
+    wanted = await registry.identities(target.ref, resolved.digest, platform=image.platform)
+    resolved = replace(resolved, identities=resolved.identities | wanted)
+    if wanted & image.identities or image.id not in image.digests:
+        return resolved, observed
+    # On the containerd store an image's id is the digest of its index, so the old index is looked into as well.
+    aliases: frozenset[str] = frozenset()
+    for digest in image.digests:
+        try:
+            aliases |= await registry.identities(target.ref, digest, platform=image.platform)
+        except Refused:
+            continue  # the registry has forgotten the old one: then it is another one
+    return resolved, replace(observed, image=replace(image, aliases=aliases))

@@ -1,0 +1,111 @@
+"""What moves together where hints come in the middle of each other's updates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sidecar.core.decide import Cause
+from tests.fakes import Behaviour, digest, image_id
+from tests.test_crash import LABELS
+from tests.test_reconciler import Project, once
+
+DB_AND_WEB = {"db": "", "web": "db:service_started:false"}
+
+
+def push_later(project: Project, service: str, passes: list[asyncio.Future[float | None]]) -> Callable[[], None]:
+    """Push an image of a service at the first wait in a gate, and hint at it."""
+
+    def push() -> None:
+        project.offer(service, "b")
+        cause = Cause("webhook", project.clock.now(), (service,))
+        passes.append(asyncio.ensure_future(project.reconciler.run_pass(f"docker:shop-{service}-1", cause)))
+
+    return once(push)
+
+
+async def test_what_waits_for_an_update_that_began_before_its_hint_came_is_asked_after_it() -> None:
+    """The update that is in the way began with a look that knew nothing of it."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("db", "b", Behaviour(healthy_after=20.0))
+    project.hints.on_wait = push_later(project, "web", passes)
+    await project.hint("db-1")
+    await asyncio.gather(*passes)
+    assert project.running() == {"db-1": "b", "web-1": "b"}
+    assert project.stops() == ["db-1", "web-1"]
+
+
+async def test_a_dependency_is_not_taken_away_from_what_is_in_its_gate() -> None:
+    """What depends on it would fail for that, and its digest be rejected for nothing it has done."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("web", "b", Behaviour(healthy_after=20.0))
+    project.hints.on_wait = push_later(project, "db", passes)
+    await project.hint("web-1")
+    await asyncio.gather(*passes)
+    calls = project.engine.calls
+    assert calls.index("remove shop-web-1.sidecar-old") < calls.index("stop shop-db-1")
+    assert project.running() == {"db-1": "b", "web-1": "b"}
+
+
+async def test_a_dependency_that_began_during_a_pull_is_waited_for() -> None:
+    """Who may start is asked again once all that takes its time is done."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("web", "b")
+    pull, push = project.engine.pull, push_later(project, "db", passes)
+
+    async def slow_pull(repository: str, wanted: str, **options: object) -> None:
+        await pull(repository, wanted, **options)  # type: ignore[arg-type]
+        if wanted == digest("wb"):
+            push()
+            for _ in range(2000):
+                await asyncio.sleep(0)
+
+    project.engine.pull = slow_pull  # type: ignore[method-assign]
+    await project.hint("web-1")
+    await asyncio.gather(*passes)
+    await project.hint()
+    assert project.running() == {"db-1": "b", "web-1": "b"}
+    starts = [call for call in project.engine.calls if call.startswith(("stop shop", "remove shop"))]
+    assert starts in (
+        ["stop shop-db-1", "remove shop-db-1.sidecar-old", "stop shop-web-1", "remove shop-web-1.sidecar-old"],
+        ["stop shop-web-1", "remove shop-web-1.sidecar-old", "stop shop-db-1", "remove shop-db-1.sidecar-old"],
+    )
+
+
+async def test_what_a_failed_dependency_holds_is_not_pulled() -> None:
+    """Each push would fill the disk with an image that nobody runs."""
+    project = Project(DB_AND_WEB | {"mail": ""})
+    project.offer("db", "b", Behaviour(unhealthy_after=1.0))
+    await project.hint("db-1")
+    project.offer("web", "b")
+    project.offer("mail", "b")
+    await project.hint("mail-1")
+    assert project.running() == {"db-1": "a", "web-1": "a", "mail-1": "b"}
+    assert image_id("wb") not in project.engine.images
+
+
+async def test_what_is_hinted_at_by_a_sibling_settles_as_well() -> None:
+    """Its own hint is on the way, and the tag may move a second time until then."""
+    project = Project({"db": "", "web": ""}, labels={"web": {"sidecar.settle": "60s"}})
+    for service in ("db", "web"):
+        project.offer(service, "b")
+    await project.reconciler.run_pass("docker:shop-db-1", Cause("webhook", project.clock.now() - 1, ("delivery",)))
+    assert 40 < project.hints.delays["docker:shop-web-1"] < 59
+    await project.reconciler.run_pass("docker:shop-db-1", Cause("resync", 0.0))
+    assert project.hints.delays["docker:shop-web-1"] == 0
+
+
+async def test_containers_of_no_project_wait_for_what_they_depend_on() -> None:
+    """The label counts outside of Compose, too."""
+    project = Project({})
+    for name, labels in (("a", {"sidecar.depends-on": "b"}), ("b", {}), ("c", {})):
+        project.offer(name, "a")
+        ref = f"registry.test/{name}:1"
+        project.engine.images[image_id(name + "a")] = project.engine.offered[image_id(name + "a")]
+        project.engine.tags[ref] = image_id(name + "a")
+        project.engine.run(name, ref, labels=LABELS | labels)
+        project.offer(name, "b")
+    project.hints.asked = [("docker:a", Cause("webhook", 0.0))]
+    while project.hints.asked:
+        await project.reconciler.run_pass(*project.hints.asked.pop(0))
+    assert [call for call in project.engine.calls if call.startswith("stop")] == ["stop b", "stop a"]
