@@ -184,7 +184,13 @@ async def _build(
 def _drivers(
     settings: Settings, engine: Engine, credentials: Credentials, *, journal: SqliteJournal, events: FactLog
 ) -> tuple[DockerDriver, ImageDriver]:
-    images = Images(engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune))
+    images = Images(
+        engine,
+        events=events,
+        authorize=_authorize(credentials, events),
+        prune=Prune(settings.prune),
+        default_enable=settings.default_enable,
+    )
     scope = Scope(default_enable=settings.default_enable, name=settings.scope, own_id=_own_container())
     containers = DockerDriver(engine, images, events=events, scope=scope)
     return containers, ImageDriver(engine, images, journal=journal, clock=SystemClock())

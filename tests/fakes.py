@@ -235,6 +235,8 @@ class FakeEngine:
                 continue
             if "name" in wanted and not any(part in each["name"] for part in wanted["name"]):
                 continue
+            if "status" in wanted and self._state(each)["Status"] not in wanted["status"]:
+                continue
             reference = each["config"]["Image"]
             shown = reference if self.tags.get(_tag(reference)) == each["image"] else each["image"]
             found.append(

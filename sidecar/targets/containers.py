@@ -109,6 +109,11 @@ def is_in_place(entry: Json) -> bool:
     return base_name(name) == name
 
 
+def is_looked_after(entry: Json, *, default_enable: bool) -> bool:
+    """Say whether a list entry is a target of some Sidecar on this engine, or what a rollout has put beside one."""
+    return is_enabled(entry.get("Labels") or {}, default=default_enable) or not is_in_place(entry)
+
+
 def refers_to(reference: str, ref: str) -> bool:
     """Say whether a container's reference, as it was configured, is the given one, normalised."""
     return not is_image_id(reference) and str(ImageRef.configured(reference)) == ref

@@ -15,7 +15,7 @@ from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets._engine import Engine, EngineError
-from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
+from sidecar.targets.containers import is_looked_after, previous_reference
 
 Json = dict[str, Any]
 # Gives what the engine is to present to a registry host, as the `X-Registry-Auth` header has it; None: nothing.
@@ -32,13 +32,22 @@ class Prune(StrEnum):
 
 
 class Images:
-    """The image store of one engine."""
+    """The image store of one engine.
 
-    def __init__(self, engine: Engine, *, events: Events, authorize: Authorize, prune: Prune) -> None:
+    Args:
+        default_enable: containers without a label are looked after as well.
+    """
+
+    def __init__(
+        self, engine: Engine, *, events: Events, authorize: Authorize, prune: Prune, default_enable: bool = False
+    ) -> None:
         self._engine = engine
         self._events = events
         self._authorize = authorize
         self._prune = prune
+        self._default_enable = default_enable
+        # A prune of the system would take away what is created after the look that it begins with.
+        self._creating_or_pruning = asyncio.Lock()
         self._pulls: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tags: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -91,7 +100,7 @@ class Images:
         Containers are created by their configured reference, so that the engine shows that as their image. While a
         rollout is not through its gate the reference must not name the new image: `docker compose up` would act on it.
         """
-        async with self._tags[str(ref)]:
+        async with self._tags[str(ref)], self._creating_or_pruning:
             before = await self.id_of(ref.familiar)
             if before == image_id:
                 yield
@@ -128,17 +137,22 @@ class Images:
         try:
             for image_id in unused:
                 await self._drop(image_id, target=target)
-            if self._prune is Prune.DANGLING or (self._prune is Prune.SYSTEM and await self._has_parked()):
+            if self._prune is Prune.DANGLING:
                 self._tell_pruned(target, await self._engine.prune_images())
             elif self._prune is Prune.SYSTEM:
-                self._tell_pruned(target, await self._engine.prune_system())
+                self._tell_pruned(target, await self._prune_system())
         except Transient as error:
             self._events.publish("image.prune_failed", target=target, reason=str(error))
 
-    async def _has_parked(self) -> bool:
-        """Say whether a rollout has a stopped container somewhere, which a prune of the system would take away."""
-        names = [CANDIDATE_SUFFIX, PARKED_SUFFIX]
-        return bool(await self._engine.list_containers(filters={"name": names}))
+    async def _prune_system(self) -> Json:
+        """Prune all that is of no use, unless a container that is looked after is down: it would go, and its networks.
+
+        Between stop and start every one of them is down, and what a person stopped is to stay as it is.
+        """
+        async with self._creating_or_pruning:
+            down = await self._engine.list_containers(filters={"status": ["created", "exited", "dead"]})
+            is_ours = any(is_looked_after(entry, default_enable=self._default_enable) for entry in down)
+            return await (self._engine.prune_images() if is_ours else self._engine.prune_system())
 
     async def _drop(self, image_id: str, *, target: str) -> None:
         """Remove an image that an update took out of use, if that may be; what has a name is somebody's."""

@@ -52,11 +52,17 @@ class Pruning(FakeEngine):
 class Store:
     """An image store with the events it tells."""
 
-    def __init__(self, prune: Prune = Prune.REPLACED) -> None:
+    def __init__(self, prune: Prune = Prune.REPLACED, *, default_enable: bool = False) -> None:
         self.engine = Pruning()
         self.events = RecordedEvents()
         self.asked: list[str] = []
-        self.images = Images(self.engine, events=self.events, authorize=self.authorize, prune=prune)  # type: ignore[arg-type]
+        self.images = Images(
+            self.engine,  # type: ignore[arg-type]
+            events=self.events,
+            authorize=self.authorize,
+            prune=prune,
+            default_enable=default_enable,
+        )
         for letter in "abc":
             self.engine.has_image(letter, repository=NAME, pulled=letter == "a")
 
@@ -185,13 +191,54 @@ async def test_it_is_pruned_as_set(prune: Prune, pruned: list[str]) -> None:
     assert store.engine.pruned == pruned
 
 
-async def test_a_prune_of_the_system_spares_what_a_rollout_has_put_aside() -> None:
-    """Stopped containers of an open rollout would go with it, so then only images are pruned."""
+@pytest.mark.parametrize(
+    "name, labels, state, default_enable, pruned",
+    [
+        ("web.sidecar-old", {}, "exited", False, "images"),
+        ("web", {"sidecar.enable": "true"}, "exited", False, "images"),
+        ("web", {"sidecar.enable": "true"}, "created", False, "images"),
+        ("web", {"sidecar.enable": "true"}, "running", False, "system"),
+        ("web", {}, "exited", True, "images"),
+        ("web", {"sidecar.enable": "false"}, "exited", True, "system"),
+        ("web", {}, "exited", False, "system"),
+    ],
+)
+async def test_a_prune_of_the_system_spares_what_is_looked_after_and_down(
+    name: str, labels: dict[str, str], state: str, default_enable: bool, pruned: str
+) -> None:
+    """It would go and its networks with it, whether a rollout or a person stopped it: then only images are pruned."""
+    store = Store(Prune.SYSTEM, default_enable=default_enable)
+    store.engine.tags[str(REF)] = image_id("a")
+    store.engine.run(name, str(REF), labels=labels, state=state)
+    await store.images.tidy(target="web", unused=[])
+    assert store.engine.pruned == [pruned]
+
+
+async def test_nothing_is_created_while_the_system_is_pruned() -> None:
+    """A candidate that came between the look and the prune would go, and soon the old one that it was made for."""
     store = Store(Prune.SYSTEM)
     store.engine.tags[str(REF)] = image_id("a")
-    store.engine.run("other.sidecar-old", str(REF), labels={}, state="exited")
-    await store.images.tidy(target="web", unused=[])
-    assert store.engine.pruned == ["images"]
+    pruning, created = asyncio.Event(), list[bool]()
+
+    async def prune_system() -> dict[str, Any]:
+        await pruning.wait()
+        created.append(store.engine.named("web.sidecar-new") is not None)
+        return {}
+
+    async def create() -> None:
+        async with store.images.tagged(REF, image_id("a"), otherwise=None):
+            store.engine.run("web.sidecar-new", str(REF), labels={}, state="created")
+
+    store.engine.prune_system = prune_system  # type: ignore[method-assign]
+    tasks = [asyncio.ensure_future(store.images.tidy(target="web", unused=[]))]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.ensure_future(create()))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    pruning.set()
+    await asyncio.gather(*tasks)
+    assert created == [False]
+    assert store.engine.named("web.sidecar-new") is not None
 
 
 async def test_cleaning_that_fails_is_told_and_changes_nothing() -> None:
