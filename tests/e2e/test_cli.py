@@ -34,7 +34,7 @@ versions = map(str, count(2))
 def container(testbed: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A daemon as a container, on engine 26.1."""
     engine = testbed.engine(NEW.version)
-    with testbed_registry(testbed) as registry:
+    with own_registry(testbed) as registry:
         yield from running(
             InAContainer(engine, registry, tmp_path_factory.mktemp("container"), image=sidecar_image(engine))
         )
@@ -43,7 +43,7 @@ def container(testbed: Parts, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="module")
 def process(testbed: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A daemon as a process, on engine 20.10."""
-    with testbed_registry(testbed) as registry:
+    with own_registry(testbed) as registry:
         yield from running(AsAProcess(testbed.engine(OLD.version), registry, tmp_path_factory.mktemp("process")))
 
 
@@ -62,7 +62,7 @@ def running(place: Place) -> Iterator[Place]:
 
 
 @contextmanager
-def testbed_registry(testbed: Parts) -> Iterator[Registry]:
+def own_registry(testbed: Parts) -> Iterator[Registry]:
     registry = testbed.registry()
     yield registry
     testbed.drop(registry)
