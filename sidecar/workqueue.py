@@ -60,6 +60,8 @@ class WorkQueue:
 
     def add(self, name: str, cause: Cause, *, delay_seconds: float = 0.0) -> None:
         """Ask for a pass; after a delay unless one that is due earlier takes it along."""
+        if name not in self._keys:
+            self._forget_idle()
         key = self._keys.setdefault(name, _Key())
         due = self._clock.monotonic() + delay_seconds
         key.due = due if key.waiting is None else min(key.due, due)
@@ -103,6 +105,15 @@ class WorkQueue:
     def depth(self) -> int:
         """How many targets wait for a pass."""
         return sum(1 for key in self._keys.values() if key.waiting is not None)
+
+    def _forget_idle(self) -> None:
+        """Forget whose last pass is over and long enough ago: names come and go with containers."""
+        now = self._clock.monotonic()
+        self._keys = {
+            name: key
+            for name, key in self._keys.items()
+            if key.is_running or key.waiting is not None or key.not_before > now
+        }
 
     def _schedule(self, name: str) -> None:
         key = self._keys[name]

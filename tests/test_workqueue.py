@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -120,6 +121,23 @@ async def test_a_thousand_hints_are_at_most_two_passes(queue: WorkQueue, passes:
         await clock.pass_by(60)
     assert [when for _, _, when in passes.started] == [100.0, 102.0]
     assert len({one for _, cause, _ in passes.started for one in cause.delivery_ids}) == 1000
+
+
+async def test_names_that_are_not_asked_for_any_more_are_forgotten(
+    queue: WorkQueue, passes: Passes, clock: StepClock
+) -> None:
+    """Hosts that make containers by the thousand, each under a name of its own, do not fill the memory."""
+
+    def remembered() -> int:
+        return sum(type(each).__module__ == "sidecar.workqueue" for each in gc.get_objects())
+
+    async with working(queue, passes):
+        before = remembered()
+        for number in range(100):
+            queue.add(f"job-{number}", hint(number))
+            await clock.pass_by(3)
+        assert len(passes.started) == 100
+        assert remembered() - before < 5
 
 
 async def test_a_hundred_targets_are_handled_once_each_and_side_by_side(queue: WorkQueue, passes: Passes) -> None:
