@@ -84,6 +84,20 @@ async def test_what_a_failed_dependency_holds_is_not_pulled() -> None:
     assert image_id("wb") not in project.engine.images
 
 
+async def test_what_was_pulled_and_came_to_nothing_is_cleaned_with_the_next_update() -> None:
+    """It was prepared before the first of the project was stopped, and then held by the one that failed."""
+    project = Project(DB_AND_WEB)
+    project.offer("db", "b", Behaviour(unhealthy_after=1.0))
+    project.offer("web", "b")
+    await project.hint("db-1")
+    assert image_id("wb") in project.engine.images
+    project.offer("db", "c")
+    project.offer("web", "c")
+    await project.hint("db-1")
+    assert project.running() == {"db-1": "c", "web-1": "c"}
+    assert image_id("wb") not in project.engine.images
+
+
 async def test_what_is_hinted_at_by_a_sibling_settles_as_well() -> None:
     """Its own hint is on the way, and the tag may move a second time until then."""
     project = Project({"db": "", "web": ""}, labels={"web": {"sidecar.settle": "60s"}})

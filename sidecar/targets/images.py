@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from functools import partial
@@ -48,6 +48,8 @@ class Images:
         self._default_enable = default_enable
         # A prune of the system would take away what is created after the look that it begins with.
         self._creating_or_pruning = asyncio.Lock()
+        # What was pulled for a target and not cleaned since: not everything that is prepared is carried out.
+        self._pulled: defaultdict[str, set[str]] = defaultdict(set)
         self._pulls: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tags: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -70,6 +72,7 @@ class Images:
         if image is None:
             msg = f"pulling {exactly}: the engine says it is done, and does not have the image; is it being pruned?"
             raise Transient(msg)
+        self._pulled[target].add(image["Id"])
         self._events.publish("image.pulled", **about)
         return image
 
@@ -126,14 +129,17 @@ class Images:
         """Name the images that may be of no use once this rollout, which pulled the given one, is over.
 
         Those are kept in its plan, so that a process that dies in between does not leave one behind: what it pulled,
-        what was pulled by those that it takes the place of, and what is kept as the one before the last update.
+        what was pulled by those that it takes the place of or that came to nothing, and what is kept as the one before
+        the last update.
         """
         kept = await self.id_of(":".join(previous_reference(target)))
         earlier = (rollout.plan or {}).get("images", ())
-        return list(dict.fromkeys(filter(None, (*earlier, kept, image_id))))
+        pulled = sorted(self._pulled[rollout.target_id])
+        return list(dict.fromkeys(filter(None, (*earlier, *pulled, kept, image_id))))
 
-    async def tidy(self, *, target: str, unused: Iterable[str]) -> None:
+    async def tidy(self, *, target: str, unused: Sequence[str]) -> None:
         """Clean as set, once a rollout is final; what cannot be cleaned is told and left."""
+        self._pulled[target].difference_update(unused)
         try:
             for image_id in unused:
                 await self._drop(image_id, target=target)
