@@ -88,6 +88,15 @@ async def test_an_image_that_came_from_its_registry_is_held_with_what_that_says(
     assert await world.reconciler().reconcile(TARGET, CAUSE) == Hold(REFUSAL, is_failure=True)
 
 
+async def test_where_the_store_does_not_tell_both_are_said() -> None:
+    """On containerd's store every image has a digest, that of its index, so that it may have come from anywhere."""
+    world = World()
+    world.engine.images[image_id("a")]["RepoDigests"] = [f"registry.test/web@{image_id('a')}"]
+    refuse(world.registry)
+    expected = Hold(f"{REFUSAL}; or it was built on this machine, never pushed or pulled", is_failure=True)
+    assert await world.reconciler().reconcile(TARGET, CAUSE) == expected
+
+
 async def test_what_depends_on_an_image_that_was_built_here_is_updated() -> None:
     """The one is as its owner wants it; the other has a newer digest."""
     project = Project({"db": "", "web": "db:service_started:false"})

@@ -115,6 +115,9 @@ def judge_unresolved(target: Target, observed: Observed, reason: str) -> Hold:
         reason: why it does not.
     """
     image = observed.image
+    if image is not None and image.id in image.digests:
+        # containerd's store gives every image a digest, whether a registry knows it or not.
+        return Hold(f"{reason}; or it was built on this machine, never pushed or pulled", is_failure=True)
     if image is None or image.digests:
         return Hold(reason, is_failure=True)
     # No failure: it is as its owner wants it, and what depends on it goes its own way.

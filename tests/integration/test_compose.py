@@ -82,6 +82,20 @@ def test_compose_finds_an_updated_project_in_order(make: Make) -> None:
     stack.expect_nothing_left()
 
 
+def test_what_compose_makes_for_a_moment_is_not_spoken_of(make: Make) -> None:
+    """While it recreates a container there is one more, under a name that it makes up; of that nothing is told."""
+    stack = make("web")
+    target = f"docker:{stack.name}-web-1"
+
+    def looks() -> int:
+        return len([line for line in stack.daemon.lines("target.kept") if line["cause"] == "engine"])
+
+    before = looks()
+    stack.compose("up", "--detach", "--force-recreate")
+    stack.daemon.until(lambda: looks() > before, "what the engine tells has it looked at")
+    assert {line["target"] for line in stack.daemon.lines() if "target" in line} == {target}
+
+
 def test_compose_does_not_deploy_what_was_rolled_back(make: Make) -> None:
     """The reference names what runs again, so that Compose finds nothing newer."""
     stack = make("web")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.world import World, make_world
+from tests.testbed import images
 from tests.testbed.engine import Engine
 from tests.testbed.images import Behaviour
 from tests.testbed.registry import Registry
@@ -57,3 +58,16 @@ def test_a_version_that_never_becomes_healthy_is_rolled_back_and_not_tried_again
     assert status == 202
     world.daemon.until_told("target.held", digest=digest, count=2)
     assert len(world.daemon.lines("rollout.started")) == 1
+
+
+def test_an_image_that_was_built_here_is_held_with_words_that_say_so(world: World) -> None:
+    """No registry gave it and none was given it: the words say that, and what the registry says stands behind them."""
+    own = world.registry.reference("own:1")
+    images.load(world.engine, images.web("1"), own)
+    world.engine.docker("run", "--detach", "--name=own", "--label=sidecar.enable=true", own)
+    status, _ = world.daemon.post("/api/v1/updates", {"what": "own"})
+    assert status == 202
+    held = world.daemon.until_told("target.held", target="docker:own")
+    assert held["reason"].startswith(f"{own} was built on this machine, never pushed or pulled")
+    assert "(404)" in held["reason"]
+    assert "retry_at" not in held
