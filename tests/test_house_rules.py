@@ -159,6 +159,8 @@ def test_requirements_name_no_place(name: str):
     """The requirement files hold versions and hashes; where the files come from is the installer's business."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
     strange = [
-        line for line in lines if not re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ .*\\$|    --hash=sha256:[0-9a-f]{64}|\s*#", line)
+        line
+        for line in lines
+        if not re.match(r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+ .*\\$|    --hash=sha256:[0-9a-f]{64}|\s*#", line)
     ]
     assert not strange
