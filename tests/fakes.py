@@ -45,16 +45,24 @@ class FakeClock:
 
 @dataclass
 class Bomb:
-    """Counts the points at which a process can die, and kills it at the chosen ones."""
+    """Counts the points at which a process can die, and kills it at the chosen ones.
+
+    Attributes:
+        has_gone_off: the process is dead: whatever it would clean up on its way out it does not, until it is started.
+    """
 
     kill_at: set[int] = field(default_factory=set)
     points: int = 0
+    has_gone_off: bool = False
     names: list[str] = field(default_factory=list)
 
     def point(self, name: str) -> None:
+        if self.has_gone_off:
+            raise Killed(name)
         self.points += 1
         self.names.append(name)
         if self.points in self.kill_at:
+            self.has_gone_off = True
             raise Killed(name)
 
 

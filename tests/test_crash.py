@@ -83,6 +83,7 @@ class World:
 
     def reconciler(self) -> Reconciler:
         """Start the process."""
+        self.bomb.has_gone_off = False
         journal = KillingJournal(self.journal, self.bomb)
         images = Images(self.engine, events=self.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
         driver = DockerDriver(self.engine, images, events=self.events, scope=Scope())  # type: ignore[arg-type]
