@@ -106,16 +106,18 @@ class DaemonControl:
         """
         if target_id is None:
             return await self._ports.journal.history(limit=limit)
-        known = await self._list()
-        if named := _named(target_id, known):
-            histories = [await self._ports.journal.history(limit=limit, target_id=each.id) for each in named]
-            return _merged(histories, limit=limit)
         if target_id.partition(":")[0] not in list(Kind):
+            if named := _named(target_id, await self._list()):
+                histories = [await self._ports.journal.history(limit=limit, target_id=each.id) for each in named]
+                return _merged(histories, limit=limit)
             target_id = f"{Kind.DOCKER}:{target_id}"
+        # By its id also that of one that is gone, and while the engine is away.
         history = await self._ports.journal.history(limit=limit, target_id=target_id)
         if not history.transitions:
-            msg = f"there is no target {target_id!r}; targets are {', '.join(each.id for each in known) or 'none'}"
-            raise Refused(msg)
+            known = [target.id for target in await self._list()]
+            if target_id not in known:
+                msg = f"there is no target {target_id!r}; targets are {', '.join(known) or 'none'}"
+                raise Refused(msg)
         return history
 
     def note_wrong_credential(self, source: str) -> None:

@@ -11,7 +11,7 @@ from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase
 from sidecar.core.target import Image, Kind, Observed, State, Target
-from sidecar.errors import Refused
+from sidecar.errors import Refused, Unreachable
 from sidecar.executor import Executor
 from sidecar.ports import Ports, Unmanaged, WrongCredentials
 from sidecar.reconciler import Reconciler
@@ -189,11 +189,26 @@ async def test_it_is_ready_when_every_part_is(desk: Desk):
     assert not (await desk.control.history(limit=5)).deliveries
 
 
+async def test_the_history_of_a_target_needs_no_engine(desk: Desk):
+    """By its id it is found while the engine is away, when somebody is likely to look for it."""
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason=""))
+
+    async def refuse() -> Sequence[Target]:
+        message = "the engine does not answer"
+        raise Unreachable(message)
+
+    desk.containers.list = refuse  # type: ignore[method-assign]
+    assert len((await desk.control.history(limit=5, target_id="docker:web")).transitions) == 1
+
+
 async def test_the_history_of_a_target_is_found_by_its_name(desk: Desk):
     """As an update is; a name that nothing has and had is refused, not answered with nothing."""
     await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason=""))
     for name in ("web", "docker:web"):
         assert len((await desk.control.history(limit=5, target_id=name)).transitions) == 1
     assert not (await desk.control.history(limit=5, target_id="db")).transitions
+    assert not (await desk.control.history(limit=5, target_id="docker:db")).transitions
+    desk.containers.targets = (OTHER,)
+    assert len((await desk.control.history(limit=5, target_id="web")).transitions) == 1  # it is gone
     with pytest.raises(Refused, match="there is no target 'docker:nobody'; targets are docker:db"):
         await desk.control.history(limit=5, target_id="nobody")
