@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from sidecar.core.decide import Cause
@@ -47,8 +48,9 @@ class Dispatcher:
         self._waiting: dict[str, tuple[Delivery, dict[str, str | None]]] = {}
 
     def accept(self, delivery: Delivery) -> None:
-        """Take one delivery that is on disk; never blocks."""
-        self._pending.append(delivery)
+        """Take one delivery that is on disk, where its body stays; never blocks."""
+        # While a registry is down they wait, and a body may have a megabyte.
+        self._pending.append(replace(delivery, body=b"") if delivery.body else delivery)
         self._arrived.set()
 
     def wake(self) -> None:

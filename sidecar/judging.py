@@ -8,9 +8,12 @@ from sidecar.core.decide import Cause, Resolved, hold_unasked, judge, judge_unre
 from sidecar.core.image import ImageRef
 from sidecar.core.order import Verdict
 from sidecar.core.target import Observed, Target
-from sidecar.errors import Refused
+from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Ports
+
+# What references mean, as one pass has asked it.
+Asked = dict[ImageRef, Resolved | SidecarError]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +27,12 @@ class Judged:
     is_open: bool = False
 
 
-async def look(ports: Ports, target: Target, cause: Cause, asked: dict[ImageRef, Resolved]) -> Judged:
+async def look(ports: Ports, target: Target, cause: Cause, asked: Asked) -> Judged:
     """Resolve, observe and judge; changes nothing.
 
     Args:
-        asked: what was resolved in this pass already: one question for each reference, however many containers.
+        asked: what was resolved in this pass already, or why not: one question for each reference, however many
+            containers, for a registry that hangs would take its time for each.
 
     Raises:
         SidecarError: registry, engine or journal failed.
@@ -37,21 +41,28 @@ async def look(ports: Ports, target: Target, cause: Cause, asked: dict[ImageRef,
         return Judged(target=target, verdict=held)
     driver = ports.drivers[target.kind]
     if target.ref not in asked:
-        try:
-            asked[target.ref] = await _resolve(ports, target, cause)
-        except Refused as error:
+        asked[target.ref] = await _resolve(ports, target, cause)
+    match asked[target.ref]:
+        case Refused() as error:
             observed = await driver.observe(target, None)
             return Judged(target=target, verdict=judge_unresolved(target, observed, str(error)), observed=observed)
+        case SidecarError() as error:
+            raise error
+        case answer:
+            resolved = answer
     observed = await driver.observe(target, None)
-    resolved, observed = await _compare_platforms(ports, target, asked[target.ref], observed)
+    resolved, observed = await _compare_platforms(ports, target, resolved, observed)
     rejected = await ports.journal.rejected(target.service, target.ref.name)
     verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
     return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
 
 
-async def _resolve(ports: Ports, target: Target, cause: Cause) -> Resolved:
-    resolved = await ports.registry.resolve(target.ref)
-    await ports.journal.note_digest(target.ref.name, resolved.digest)
+async def _resolve(ports: Ports, target: Target, cause: Cause) -> Resolved | SidecarError:
+    try:
+        resolved = await ports.registry.resolve(target.ref)
+        await ports.journal.note_digest(target.ref.name, resolved.digest)
+    except SidecarError as error:
+        return error
     ports.events.publish(
         "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
     )

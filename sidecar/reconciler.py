@@ -11,14 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sidecar import judging
-from sidecar.core.decide import Cause, Hold, Keep, Resolved
-from sidecar.core.image import ImageRef
+from sidecar.core.decide import Cause, Hold, Keep
 from sidecar.core.order import Member, Verdict, group_of, order
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target
 from sidecar.errors import SidecarError, Transient
 from sidecar.executor import Executor, facts_of
-from sidecar.judging import Judged
+from sidecar.judging import Asked, Judged
 from sidecar.ports import Ports
 from sidecar.rfc3339 import written
 
@@ -85,7 +84,7 @@ class Reconciler:
             rollout = None
 
         group = await self._group(target_id)
-        before, asked = dict(self.last), dict[ImageRef, Resolved]()
+        before, asked = dict(self.last), Asked()
         judged = {target.id: await self._judge(target, cause, asked) for target in group}
         mine = judged.get(target_id)
         verdict = mine.verdict if mine is not None else Keep("it does not exist any more")
@@ -158,7 +157,7 @@ class Reconciler:
         mine = next((target for target in targets if target.id == target_id), None)
         return group_of(mine, targets) if mine is not None else []
 
-    async def _judge(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved]) -> Judged:
+    async def _judge(self, target: Target, cause: Cause, asked: Asked) -> Judged:
         """Look at one target and judge it; what fails is a verdict as well."""
         open_rollout = await self._ports.journal.open_rollout(target.id)
         if open_rollout is not None and open_rollout.is_prepared:
@@ -170,7 +169,7 @@ class Reconciler:
         self.last[target.id] = judged
         return judged
 
-    async def look(self, target: Target, cause: Cause, asked: dict[ImageRef, Resolved] | None = None) -> Judged:
+    async def look(self, target: Target, cause: Cause, asked: Asked | None = None) -> Judged:
         """Resolve, observe and judge; changes nothing.
 
         Raises:

@@ -53,6 +53,7 @@ class Office:
         self.hints = FakeHints(self.clock)
         self.containers = Listing(*targets)
         self.finished: list[tuple[str, Mapping[str, str]]] = []
+        self.bodies: list[bytes] = []
         ports = Ports(
             registry=FakeRegistry(),
             drivers={Kind.DOCKER: self.containers, Kind.IMAGE: Listing(journal=self.journal)},  # type: ignore[dict-item]
@@ -64,6 +65,7 @@ class Office:
 
         def finished(delivery: Delivery, outcomes: Mapping[str, str]) -> None:
             self.finished.append((delivery.id, outcomes))
+            self.bodies.append(delivery.body)
 
         self.dispatcher = Dispatcher(ports, pull_repositories=pull, settle_seconds=settle_seconds, finished=finished)
 
@@ -75,6 +77,7 @@ class Office:
                 source="generic",
                 received_at=self.clock.now(),
                 fate="accepted",
+                body=b"a large one",
                 hints=tuple(Hint(ImageRef.parse(each)) for each in references),
             )
             await self.journal.accept(delivery)
@@ -130,6 +133,13 @@ async def test_a_delivery_that_concerns_nobody_is_done() -> None:
     assert await office.unfinished() == []
     assert office.finished == [("d0", {})]
     assert "no labelled container uses docker.io/library/other:1" in str(office.events.named("delivery.unmatched")[0])
+
+
+async def test_a_delivery_that_waits_keeps_no_body_in_memory() -> None:
+    """What it asks for has been read out of it, and it is on disk for whoever wants to look."""
+    office = Office(app("a", "app:1"))
+    await office.deliver("other:1")
+    assert office.bodies == [b""]
 
 
 async def test_a_delivery_is_done_once_all_it_concerns_have_been_looked_at() -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from sidecar.core.decide import Cause
+from sidecar.errors import Refused, Transient
 from tests.fakes import Behaviour, digest, image_id
 from tests.test_crash import LABELS
 from tests.test_reconciler import Project, once
@@ -70,6 +73,23 @@ async def test_a_dependency_that_began_during_a_pull_is_waited_for() -> None:
         ["stop shop-db-1", "remove shop-db-1.sidecar-old", "stop shop-web-1", "remove shop-web-1.sidecar-old"],
         ["stop shop-web-1", "remove shop-web-1.sidecar-old", "stop shop-db-1", "remove shop-db-1.sidecar-old"],
     )
+
+
+@pytest.mark.parametrize("failure", [Transient("timed out"), Refused("manifest unknown")])
+async def test_a_registry_that_fails_is_asked_once_for_each_reference(failure: Exception) -> None:
+    """One that hangs would hold up the whole project for its time-out, once for every replica."""
+    project = Project({"web": ""}, replicas={"web": 3})
+    asked: list[str] = []
+
+    async def fail(ref: object) -> None:
+        asked.append(str(ref))
+        raise failure
+
+    project.registry.resolve = fail  # type: ignore[assignment,method-assign]
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    assert asked == ["registry.test/web:1"]
+    assert all(str(failure) in str(judged.verdict) for judged in project.reconciler.last.values())
+    assert len(project.reconciler.last) == 3
 
 
 async def test_what_a_failed_dependency_holds_is_not_pulled() -> None:
