@@ -35,8 +35,8 @@ from sidecar.registry import OciRegistry
 from sidecar.settings import Settings
 from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import own_container
-from sidecar.targets.docker import DockerDriver, Scope
+from sidecar.targets.discovery import Scope, own_container
+from sidecar.targets.docker import DockerDriver
 from sidecar.targets.image import ImageDriver
 from sidecar.targets.images import Authorize, Images, Prune
 from sidecar.triggers import Triggers

@@ -13,7 +13,7 @@ from sidecar.dispatch import Dispatcher
 from sidecar.errors import Transient
 from sidecar.ports import Ports
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import base_name, replaced_name
+from sidecar.targets.names import base_name, replaced_name
 from sidecar.workqueue import WorkQueue
 
 _RECONNECT_SECONDS = 2.0

@@ -15,7 +15,8 @@ from sidecar.errors import Transient, Unreachable
 from sidecar.executor import Executor
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
-from sidecar.targets.docker import DockerDriver, Scope
+from sidecar.targets.discovery import Scope
+from sidecar.targets.docker import DockerDriver
 from sidecar.targets.images import Images, Prune
 from tests.fakes import (
     Behaviour,

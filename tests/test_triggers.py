@@ -14,7 +14,8 @@ from sidecar.core.image import ImageRef
 from sidecar.core.target import Kind
 from sidecar.errors import Unreachable
 from sidecar.ports import Delivery, Ports
-from sidecar.targets.docker import DockerDriver, Scope
+from sidecar.targets.discovery import Scope
+from sidecar.targets.docker import DockerDriver
 from sidecar.triggers import Triggers
 from tests.core.values import rollout, target
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents

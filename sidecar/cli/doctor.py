@@ -26,7 +26,8 @@ from sidecar.oci.transport import Timeouts
 from sidecar.registry import OciRegistry
 from sidecar.settings import Settings, load_settings
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import discover, is_image_id, is_pinned
+from sidecar.targets.discovery import discover, is_pinned
+from sidecar.targets.names import is_image_id
 
 _LARGEST_SKEW_SECONDS = 5.0
 _ENGINE_SECONDS = 10.0

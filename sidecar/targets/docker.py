@@ -6,7 +6,7 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sidecar.core.image import ImageRef
@@ -15,12 +15,21 @@ from sidecar.core.target import Observed, State, Target
 from sidecar.errors import Transient
 from sidecar.ports import Events, Unmanaged
 from sidecar.targets import containers as reading
-from sidecar.targets import sequence
+from sidecar.targets import discovery, sequence
 from sidecar.targets._engine import Engine, NameConflict
-from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX, previous_reference
+from sidecar.targets.discovery import Scope
 from sidecar.targets.images import Images, unused_images
 from sidecar.targets.looking import Look, look
 from sidecar.targets.losses import difference
+from sidecar.targets.names import (
+    CANDIDATE_SUFFIX,
+    PARKED_SUFFIX,
+    is_image_id,
+    is_in_place,
+    own_name,
+    previous_reference,
+    refers_to,
+)
 from sidecar.targets.preparing import Preparer
 from sidecar.targets.sequence import Slot, Slots
 from sidecar.targets.spec import CreateRequest, stop_grace_seconds
@@ -28,21 +37,6 @@ from sidecar.targets.spec import CreateRequest, stop_grace_seconds
 Json = dict[str, Any]
 _LOG_LINES = 30
 _ARE_DOWN = frozenset({State.CREATED, State.EXITED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """Which containers this Sidecar looks after.
-
-    Attributes:
-        default_enable: those without a label as well.
-        name: its name among several Sidecars on one engine.
-        own_id: the container that it runs in, if it runs in one.
-    """
-
-    default_enable: bool = False
-    name: str | None = None
-    own_id: str | None = None
 
 
 class DockerDriver:
@@ -66,7 +60,7 @@ class DockerDriver:
         entries = await self._engine.list_containers()
         for entry in entries:
             await self._learn_reference(entry)
-        return reading.discover(
+        return discovery.discover(
             entries,
             self._references,
             default_enable=self._scope.default_enable,
@@ -78,19 +72,19 @@ class DockerDriver:
         """Give every container that is left alone, and why."""
         found = []
         for entry in await self._engine.list_containers():
-            reason = reading.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name)
+            reason = discovery.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name)
             if reason is not None:
-                found.append(Unmanaged(name=reading.own_name(entry), image=entry["Image"], reason=reason))
+                found.append(Unmanaged(name=own_name(entry), image=entry["Image"], reason=reason))
         return found
 
     def manages(self, labels: Mapping[str, str]) -> bool:
         """Say whether a container with these labels is looked after."""
         entry = {"Labels": labels}
-        return reading.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name) is None
+        return discovery.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name) is None
 
     async def _learn_reference(self, entry: Json) -> None:
         # The list shows an image's id once its tag means another one; only then an inspect is needed, once.
-        if entry["Id"] in self._references or not reading.is_image_id(entry["Image"]):
+        if entry["Id"] in self._references or not is_image_id(entry["Image"]):
             return
         if (inspected := await self._engine.inspect_container(entry["Id"])) is not None:
             self._references[entry["Id"]] = inspected[0]["Config"]["Image"]
@@ -152,10 +146,10 @@ class DockerDriver:
         """Say whether another container of the same reference is on the new image."""
         entries = await self._engine.list_containers(filters={"ancestor": [rollout.to.image_id or ""]})
         return any(
-            reading.is_in_place(entry)
-            and reading.own_name(entry) != target.name
+            is_in_place(entry)
+            and own_name(entry) != target.name
             and entry["ImageID"] == rollout.to.image_id
-            and reading.refers_to(self._references.get(entry["Id"], str(entry["Image"])), rollout.ref)
+            and refers_to(self._references.get(entry["Id"], str(entry["Image"])), rollout.ref)
             for entry in entries
         )
 

@@ -13,8 +13,9 @@ from sidecar.core.target import Health, Kind, Observed, State, Target
 from sidecar.errors import Refused
 from sidecar.ports import Clock, Journal
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import image_of, previous_reference
+from sidecar.targets.containers import image_of
 from sidecar.targets.images import Images, unused_images
+from sidecar.targets.names import previous_reference
 
 Json = dict[str, Any]
 # There is no gate: an image that is pulled is as good as it gets.

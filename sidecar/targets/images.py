@@ -15,7 +15,8 @@ from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets._engine import Engine, EngineError
-from sidecar.targets.containers import is_looked_after, previous_reference
+from sidecar.targets.discovery import is_looked_after
+from sidecar.targets.names import previous_reference
 
 Json = dict[str, Any]
 # Gives what the engine is to present to a registry host, as the `X-Registry-Auth` header has it; None: nothing.

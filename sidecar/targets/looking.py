@@ -7,9 +7,8 @@ from typing import Any
 
 from sidecar.core.decide import is_changed_by_others
 from sidecar.core.rollout import Rollout
-from sidecar.targets import containers as reading
 from sidecar.targets._engine import Engine
-from sidecar.targets.containers import CANDIDATE_SUFFIX, PARKED_SUFFIX
+from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX, replacement_of
 
 Json = dict[str, Any]
 
@@ -40,7 +39,7 @@ async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
 async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:
     """Look for what Compose has made to bear the name since ours bore it."""
     entries = await engine.list_containers(filters={"name": [f"_{name}"]})
-    found = reading.replacement_of(name, entries, since=rollout.goal_started_at)
+    found = replacement_of(name, entries, since=rollout.goal_started_at)
     inspected = await engine.inspect_container(found) if found is not None else None
     return (inspected[1], inspected[0]) if inspected is not None else (0.0, None)
 

@@ -20,7 +20,8 @@ from sidecar.executor import Executor
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
 from sidecar.targets._engine import Engine
-from sidecar.targets.docker import DockerDriver, Scope
+from sidecar.targets.discovery import Scope
+from sidecar.targets.docker import DockerDriver
 from sidecar.targets.images import Images, Prune
 from tests.fakes import FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal

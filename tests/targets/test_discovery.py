@@ -1,0 +1,158 @@
+"""Which containers are targets, by their labels, names and references."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sidecar.core.policy import Policy
+from sidecar.core.target import Kind
+from sidecar.targets.discovery import discover, own_container, why_unmanaged
+
+Json = dict[str, Any]
+HEX = "a" * 64
+
+
+def entry(name: str = "web", image: str = "app:1", **labels: str) -> Json:
+    """Make the entry of a labelled container in a list."""
+    return {
+        "Id": f"id-of-{name}",
+        "Names": [f"/{name}"],
+        "Image": image,
+        "Labels": {"sidecar.enable": "true"} | {key.replace("__", "."): value for key, value in labels.items()},
+    }
+
+
+COMPOSE = {
+    "com.docker.compose.project": "shop",
+    "com.docker.compose.service": "web",
+    "com.docker.compose.depends_on": "db:service_healthy:true,cache:service_started:false",
+}
+
+
+def found(*entries: Json, references: dict[str, str] | None = None, scope: str | None = None) -> list[Any]:
+    return discover(entries, references or {}, default_enable=False, scope=scope)
+
+
+def test_a_labelled_container_is_a_target() -> None:
+    """Its name, its reference and its labels; those without the label are none."""
+    unlabelled = entry("other") | {"Labels": None}
+    (target,) = found(entry(), unlabelled)
+    assert (target.id, target.kind, str(target.ref)) == ("docker:web", Kind.DOCKER, "docker.io/library/app:1")
+    assert target.policy == Policy(enable=True)
+    assert (target.project, target.service, target.refusal) == (None, "docker:web", None)
+
+
+def test_compose_says_what_belongs_together() -> None:
+    """Project, service and dependencies come from Compose's labels; ours add to them."""
+    (target,) = found(
+        entry("shop-web-1", **COMPOSE, sidecar__depends_x="")
+        | {"Labels": {"sidecar.enable": "true", "sidecar.depends-on": "mail", **COMPOSE}}
+    )
+    assert (target.project, target.service) == ("shop", "docker:shop/web")
+    assert target.depends_on == ("docker:shop/db", "docker:shop/cache", "docker:shop/mail")
+
+
+def test_what_is_configured_counts_and_not_what_the_list_shows() -> None:
+    """The list shows an image's id once its tag has moved on."""
+    (target,) = found(entry(image=f"sha256:{HEX}"), references={"id-of-web": "app:1"})
+    assert str(target.ref) == "docker.io/library/app:1"
+
+
+def test_in_the_middle_of_a_rollout_there_is_one_target() -> None:
+    """Candidate and parked one stand for the target, and what bears its name goes before them."""
+    (target,) = found(entry("web.sidecar-old"), entry("web.sidecar-new"))
+    assert target.id == "docker:web"
+    new, other = entry("web.sidecar-new", image="app:2"), entry("web", image="app:1")
+    for entries in ((new, other), (other, new)):
+        (target,) = found(*entries)
+        assert target.ref.tag == "1"
+
+
+@pytest.mark.parametrize(
+    "image, words",
+    [
+        (f"sha256:{HEX}", "it runs the image id sha256:aaaaaaaaaaaa"),
+        ("abcdefabcdef", "it runs the image id"),
+        (f"app@sha256:{HEX}", "is pinned to sha256:aaa"),
+        ("NOT A REF", "reading an image reference"),
+    ],
+)
+def test_what_can_have_nothing_newer_is_held_with_the_reason(image: str, words: str) -> None:
+    """An id, a digest, or what cannot be read."""
+    (target,) = found(entry(image=image))
+    assert words in target.refusal
+
+
+def test_a_wrong_label_holds_its_container_with_the_reason() -> None:
+    """It is a target all the same, so that its owner hears of it."""
+    (target,) = found(
+        entry() | {"Labels": {"sidecar.enable": "true", "sidecar.deadline": "soon", "sidecar.scope": "x"}}, scope="x"
+    )
+    assert "sidecar.deadline='soon'" in target.refusal
+
+
+def test_pull_only_is_an_image_target() -> None:
+    """With the action pull nothing is recreated: the image is kept pulled, without a gate."""
+    (target,) = found(entry() | {"Labels": {"sidecar.enable": "true", "sidecar.action": "pull"}})
+    assert (target.id, target.kind) == ("image:docker.io/library/app:1", Kind.IMAGE)
+    assert (target.policy.min_ready_seconds, target.policy.rollback) == (0, False)
+
+
+def test_sidecar_does_not_replace_itself() -> None:
+    """Its own container is held with the way to update it: stopping itself, it could not go on."""
+    (own,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-web")
+    assert "cannot stop itself" in own.refusal
+    (other,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-another")
+    assert other.refusal is None
+
+
+def test_a_process_finds_the_container_that_it_runs_in() -> None:
+    """By the files that the engine mounts from the container's folder; outside of one there are none."""
+    line = f"1 2 0:1 /var/lib/docker/containers/{HEX}/hostname /etc/hostname rw - ext4 /dev/sda rw"
+    assert own_container(f"0 1 0:1 / / rw - overlay overlay rw\n{line}\n") == HEX
+    assert own_container("0 1 0:1 / / rw - ext4 /dev/sda rw\n") is None
+
+
+@pytest.mark.parametrize(
+    "labels, default_enable, scope, reason",
+    [
+        ({}, False, None, "label sidecar.enable is not true"),
+        ({"sidecar.enable": "false"}, True, None, "label sidecar.enable is false"),
+        ({"sidecar.enable": "true", "com.docker.compose.oneoff": "True"}, False, None, "docker compose run"),
+        ({"sidecar.enable": "true", "sidecar.scope": "b"}, False, "a", "its scope is b, and that of this Sidecar a"),
+        ({"sidecar.enable": "true"}, False, "a", "its scope is none"),
+        ({"sidecar.enable": "true"}, False, None, None),
+        ({}, True, None, None),
+    ],
+)
+def test_what_is_left_alone_has_a_reason(
+    labels: dict[str, str], default_enable: bool, scope: str | None, reason: str | None
+) -> None:
+    """The same rules say who is a target and why the others are none."""
+    one = entry() | {"Labels": labels}
+    said = why_unmanaged(one, default_enable=default_enable, scope=scope)
+    assert (reason is None and said is None) or (reason is not None and said is not None and reason in said)
+    assert bool(discover([one], {}, default_enable=default_enable, scope=scope)) is (reason is None)
+
+
+@pytest.mark.parametrize(
+    "name, state, labels, is_passing",
+    [
+        ("0123456789ab_shop-web-1", "created", COMPOSE, True),
+        ("0123456789ab_shop-web-1", "exited", COMPOSE, True),
+        ("0123456789ab_shop-web-1", "running", COMPOSE, False),
+        ("0123456789ab_shop-web-1", "created", {}, False),
+        ("0123456789ab_", "created", COMPOSE, False),
+        ("0123456789ab", "created", COMPOSE, False),
+        ("0123456789_web", "created", COMPOSE, False),
+        ("shop-web-1", "created", COMPOSE, False),
+    ],
+)
+def test_what_compose_makes_for_a_moment_is_no_target(name: str, state: str, labels: Json, is_passing: bool) -> None:
+    """While Compose recreates a container there is one more, which does not run; nothing is to be said of it."""
+    listed = entry(name) | {"State": state, "Labels": {"sidecar.enable": "true", **labels}}
+    assert found(listed) == [] if is_passing else len(found(listed)) == 1
+    reason = why_unmanaged(listed, default_enable=False, scope=None)
+    assert (reason is not None and "Compose recreates" in reason) is is_passing
