@@ -101,6 +101,12 @@ def is_looked_after(entry: Json, *, default_enable: bool) -> bool:
     return is_enabled(entry.get("Labels") or {}, default=default_enable) or not is_in_place(entry)
 
 
+def is_recreated(labels: Mapping[str, str], *, default_enable: bool, scope: str | None) -> bool:
+    """Say whether a container with these labels is a target itself; of some only the image is kept pulled."""
+    is_managed = why_unmanaged({"Labels": labels}, default_enable=default_enable, scope=scope) is None
+    return is_managed and _policy(labels, default_enable=default_enable)[0].action is not Action.PULL
+
+
 def _is_passing(entry: Json) -> bool:
     """Say whether a container is there for a moment only: one that runs under such a name was left so, and stays."""
     is_down = entry.get("State") in _DOWN

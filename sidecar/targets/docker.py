@@ -79,8 +79,7 @@ class DockerDriver:
 
     def manages(self, labels: Mapping[str, str]) -> bool:
         """Say whether a container with these labels is looked after."""
-        entry = {"Labels": labels}
-        return discovery.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name) is None
+        return discovery.is_recreated(labels, default_enable=self._scope.default_enable, scope=self._scope.name)
 
     async def _learn_reference(self, entry: Json) -> None:
         # The list shows an image's id once its tag means another one; only then an inspect is needed, once.

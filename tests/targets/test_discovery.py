@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.policy import Policy
 from sidecar.core.target import Kind
-from sidecar.targets.discovery import discover, own_container, why_unmanaged
+from sidecar.targets.discovery import discover, is_recreated, own_container, why_unmanaged
 
 Json = dict[str, Any]
 HEX = "a" * 64
@@ -156,3 +156,19 @@ def test_what_compose_makes_for_a_moment_is_no_target(name: str, state: str, lab
     assert found(listed) == [] if is_passing else len(found(listed)) == 1
     reason = why_unmanaged(listed, default_enable=False, scope=None)
     assert (reason is not None and "Compose recreates" in reason) is is_passing
+
+
+@pytest.mark.parametrize(
+    "labels, is_one",
+    [
+        ({"sidecar.enable": "true"}, True),
+        ({"sidecar.enable": "true", "sidecar.action": "notify"}, True),
+        ({"sidecar.enable": "true", "sidecar.action": "nothing"}, True),
+        ({"sidecar.enable": "true", "sidecar.action": "pull"}, False),
+        ({"sidecar.enable": "true", "sidecar.scope": "other"}, False),
+        ({}, False),
+    ],
+)
+def test_a_container_of_which_only_the_image_is_pulled_is_no_target(labels: dict[str, str], is_one: bool) -> None:
+    """What happens to it is no hint: it would be told that a container is gone that runs."""
+    assert is_recreated(labels, default_enable=False, scope=None) is is_one
