@@ -106,7 +106,7 @@ class Reconciler:
         if isinstance(verdict, Rollout):
             verdict = await self._roll_out(mine.target, verdict, judged, cause)
             self._ask_others(target_id, judged, {}, cause)
-            if len(judged) > 1:
+            if len(judged) > 1 and _retry_at(verdict) is None:
                 # Whoever was hinted at meanwhile may have found us in the way; only a look from now on can tell.
                 self._ports.hints.add(target_id, Cause("project", self._ports.clock.now()))
         return verdict

@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.core.decide import Cause
 from sidecar.errors import Refused, Transient
-from tests.fakes import Behaviour, digest, image_id
+from tests.fakes import Behaviour, FakeEngine, digest, image_id
 from tests.test_crash import LABELS
 from tests.test_reconciler import Project, once
 
@@ -36,6 +36,20 @@ async def test_what_waits_for_an_update_that_began_before_its_hint_came_is_asked
     await asyncio.gather(*passes)
     assert project.running() == {"db-1": "b", "web-1": "b"}
     assert project.stops() == ["db-1", "web-1"]
+
+
+async def test_what_is_looked_at_again_anyway_is_not_asked_at_once() -> None:
+    """A person is at work there: the pause before the next look is for them."""
+    project = Project(DB_AND_WEB)
+    project.offer("web", "b")
+
+    def stop(engine: FakeEngine) -> None:
+        if engine.calls[-1].startswith("pull"):
+            engine.end(engine.named("shop-web-1") or {}, 143)
+
+    project.engine.watch = stop
+    assert await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0)) == 5
+    assert project.hints.asked == []
 
 
 async def test_a_dependency_is_not_taken_away_from_what_is_in_its_gate() -> None:
