@@ -231,7 +231,8 @@ class Run:
         found = self.world.engine.api.get("/images/json")
         # Where containerd keeps the images, a pull by digest is told as if it were a tag.
         tags = {tag: image["Id"] for image in found for tag in image["RepoTags"] or [] if "@" not in tag}
-        assert {tag: ident for tag, ident in tags.items() if self.name in tag} == expected
+        previous, own = f"sidecar-previous:{self.name}", f"{self.world.ref.rpartition(':')[0]}:"
+        assert {tag: tags[tag] for tag in tags if tag == previous or tag.startswith(own)} == expected
         digests = {digest.partition("@")[2] for image in found for digest in image["RepoDigests"] or []}
         assert (self.digest in digests) is not self.scenario.is_rolled_back
 
