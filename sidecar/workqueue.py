@@ -78,15 +78,15 @@ class WorkQueue:
             key.hinted.set()
 
     def take_hint(self, name: str) -> Cause | None:
-        """Give what was asked of this target since its pass began, or since the last time; None when nothing was.
+        """Give what was asked of this target since its pass began, or since the last time, and is due by now.
 
-        It is left for the pass after this one as well.
+        It is left for the pass after this one as well; what is to settle first is left for that alone.
         """
         key = self._keys.get(name)
         if key is None or not key.hinted.is_set():
             return None
         key.hinted.clear()
-        return key.waiting
+        return key.waiting if key.due <= self._clock.monotonic() else None
 
     async def wait_for_hint(self, name: str, seconds: float) -> None:
         """Wait, but no longer than until somebody asks for this target."""

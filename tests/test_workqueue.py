@@ -265,6 +265,28 @@ async def test_a_gate_may_be_woken_without_a_pass_being_asked_for(
     assert len(passes.started) == 1
 
 
+async def test_a_gate_that_is_woken_takes_nothing_that_still_settles(
+    queue: WorkQueue, passes: Passes, clock: StepClock
+) -> None:
+    """A tag that may move a second time is not looked up early because something else happened."""
+    heard: list[Cause | None] = []
+
+    async def gate(name: str) -> None:
+        if not heard:
+            await queue.wait_for_hint(name, 60)
+            heard.append(queue.take_hint(name))
+
+    passes.lasts = gate
+    async with working(queue, passes):
+        queue.add("web", hint(0))
+        await clock.pass_by(3)
+        queue.add("web", hint(1), delay_seconds=30)
+        queue.wake("web")
+        await clock.pass_by(60)
+    assert heard == [None]
+    assert [(cause, at) for _, cause, at in passes.started] == [(hint(0), 100.0), (hint(1), 133.0)]
+
+
 async def test_a_gate_waits_its_time_when_nobody_asks(queue: WorkQueue, passes: Passes, clock: StepClock) -> None:
     """Without a hint the wait is as long as it was to be."""
     times: list[float] = []
