@@ -16,6 +16,7 @@ _HOST = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LONGEST_REPOSITORY = 255
+_HIGHEST_PORT = 65535
 
 
 class Digest(str):
@@ -121,7 +122,8 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def _problem(host: str, repository: str, tag: str | None) -> str | None:
-    if not _HOST.fullmatch(host):
+    _, _, port = host.rpartition(":")
+    if not _HOST.fullmatch(host) or (port.isdigit() and int(port) > _HIGHEST_PORT):
         return f"names the host {host!r}"
     if len(repository) > _LONGEST_REPOSITORY or not _REPOSITORY.fullmatch(repository):
         return "has no valid repository name (lower-case letters, digits, and . _ - / between them)"

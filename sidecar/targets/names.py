@@ -67,7 +67,10 @@ def is_image_id(reference: str) -> bool:
 
 def refers_to(reference: str, ref: str) -> bool:
     """Say whether a container's reference, as it was configured, is the given one, normalised."""
-    return not is_image_id(reference) and str(ImageRef.configured(reference)) == ref
+    try:
+        return not is_image_id(reference) and str(ImageRef.configured(reference)) == ref
+    except ValueError:
+        return False
 
 
 def previous_reference(name: str) -> tuple[str, str]:

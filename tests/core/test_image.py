@@ -52,6 +52,7 @@ def test_a_reference_is_normalised(text: str, expected: str) -> None:
         "/a",
         "a/",
         "host:5000:6000/app",
+        "host:65536/app",
         "-host.test/app",
         "a" * 256,
         "app$(reboot)",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.targets.names import base_name, is_image_id, own_name, previous_reference, replacement_of
+from sidecar.targets.names import base_name, is_image_id, own_name, previous_reference, refers_to, replacement_of
 from tests.targets.test_discovery import COMPOSE, entry
 
 Json = dict[str, Any]
@@ -55,3 +55,12 @@ def test_the_previous_image_has_a_tag_of_ours() -> None:
     assert previous_reference("ghcr.io/a/b:1")[1] == "ghcr.io_a_b_1"
     assert len(previous_reference("x" * 300)[1]) == 128
     assert previous_reference(".-")[1] == "_"
+
+
+@pytest.mark.parametrize(
+    "reference, is_it",
+    [("web:1", True), ("docker.io/library/web:1", True), ("web", False), ("sha256:" + "a" * 64, False), ("W:1", False)],
+)
+def test_a_reference_is_compared_as_it_is_meant(reference: str, is_it: bool) -> None:
+    """However short it was written; one that cannot be read is no other's."""
+    assert refers_to(reference, "docker.io/library/web:1") is is_it
