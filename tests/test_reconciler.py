@@ -274,6 +274,31 @@ async def test_what_a_person_stops_in_the_gate_stays_stopped(healthy_after: floa
     at_rest(world, "b")
 
 
+def pause(world: World, *, is_paused: bool) -> None:
+    container = world.engine.named("web")
+    assert container is not None
+    container["paused"] = is_paused
+
+
+async def test_what_a_person_pauses_in_the_gate_and_lets_go_on_is_watched_on() -> None:
+    """A backup does so for a while; it says nothing of the new container."""
+    world = World()
+    world.hints.on_wait = in_turn(lambda: pause(world, is_paused=True), lambda: pause(world, is_paused=False))
+    await world.live(passes=1)
+    at_rest(world, "b")
+
+
+async def test_what_a_person_pauses_past_the_deadline_stays_paused_and_is_not_rejected() -> None:
+    """The update is taken back, for nobody can tell of its image whether it works; the old one is paused instead."""
+    world = World()
+    world.hints.on_wait = once(lambda: pause(world, is_paused=True))
+    await world.live(passes=1)
+    world.state = "paused"
+    at_rest(world, "a")
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+    assert "was paused by somebody meanwhile" in str(world.events.named("rollout.rolled_back")[0]["reason"])
+
+
 async def test_what_a_person_stops_in_the_gate_of_a_rollback_stays_stopped() -> None:
     """The old one is in its place, and is not started against their will; the digest was rejected before."""
     world = World(new=Behaviour(unhealthy_after=1.0))

@@ -287,11 +287,11 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     match _gate(rollout, observed):
         case _Settled():
             return rollout.enter(Phase.FINISHING)
-        case _Stopped() if rollout.rollback and rollout.from_.instance is not None:
-            taken_back = rollout.enter(Phase.ROLLING_BACK, "was stopped by somebody meanwhile")
-            return replace(taken_back, run_state=State.EXITED, is_taken_back=True)
-        case _Stopped():
-            return replace(rollout.enter(Phase.FINISHING), run_state=State.EXITED)
+        case _Stopped(state, words) if rollout.rollback and rollout.from_.instance is not None:
+            taken_back = rollout.enter(Phase.ROLLING_BACK, f"was {words} by somebody meanwhile")
+            return replace(taken_back, run_state=state, is_taken_back=True)
+        case _Stopped(state):
+            return replace(rollout.enter(Phase.FINISHING), run_state=state)
         case _Broken(reason) if rollout.rollback and rollout.from_.instance is not None:
             return rollout.enter(Phase.ROLLING_BACK, reason)
         case _Broken(reason):
@@ -325,8 +325,8 @@ def _roll_back(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     match _gate(rollout, observed):
         case _Settled():
             return replace(rollout, settled=True)
-        case _Stopped():
-            return replace(rollout, run_state=State.EXITED)
+        case _Stopped(state):
+            return replace(rollout, run_state=state)
         case _Broken(reason):
             return rollout.enter(Phase.FAILED, f"{rollout.reason}; then the one put back failed as well: {reason}")
         case undecided:
@@ -340,7 +340,10 @@ class _Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Stopped:
-    """Somebody stopped it, and what was stopped stays stopped."""
+    """Somebody stopped it, or paused it for longer than it may take: it stays as they left it."""
+
+    state: State
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,20 +372,22 @@ def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _
     if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
         return Wait(min(LOOK_SECONDS, rest))
     if ended_at is not None and observed.is_stopped and ended_at >= (rollout.goal_started_at or observed.now):
-        return _Stopped()  # and not by us, before this phase
+        return _Stopped(State.EXITED, "stopped")  # and not by us, before this phase
     if rollout.goal_starts < MOST_RESTARTS:
         return Step(is_start=True)
     word = "did not start" if observed.state is State.CREATED else "exited"
     return _Broken(f"{word}, {rollout.goal_starts} times{detail}")
 
 
-def _watch(rollout: Rollout, observed: Observed, detail: str) -> Wait | _Settled | _Broken:
+def _watch(rollout: Rollout, observed: Observed, detail: str) -> Wait | _Settled | _Stopped | _Broken:
     deadline = (rollout.goal_started_at or observed.now) + rollout.deadline_seconds
     since = observed.healthy_since
     if since is not None and observed.now >= since + rollout.min_ready_seconds:
         return _Settled()
     # Healthy in time, and only not yet long enough: that is waited out, to the next failure at the latest.
     is_in_time = since is not None and since <= deadline
+    if observed.now >= deadline and observed.state is State.PAUSED:
+        return _Stopped(State.PAUSED, "paused")
     if observed.now >= deadline and not is_in_time:
         return _Broken(f"was not healthy within {rollout.deadline_seconds:g} seconds{detail}")
     due = since + rollout.min_ready_seconds if since is not None else deadline
