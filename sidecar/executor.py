@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from sidecar.core.decide import Cause, Step, Wait, is_untouched, next_step, strategy_note, supersede, take_back
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target
-from sidecar.errors import Refused, SidecarError, Transient
+from sidecar.errors import Refused, SidecarError, Transient, Unreachable
 from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
 
@@ -119,13 +119,24 @@ class Executor:
                 if run.is_untouched and self._stopping.is_set():
                     run.is_left = True  # we may be killed at any time now, with the old one stopped
                     return
-                if is_start:
-                    await self._record(run, replace(run.rollout, goal_starts=run.rollout.goal_starts + 1))
-                await self._record(run, await run.driver.step(run.target, run.rollout))
+                await (self._start(run) if is_start else self._step(run))
             case Wait(seconds=seconds):
                 self._give_turn(run)
                 if not await self._make_way(run):
                     await self._wait(run, seconds)
+
+    async def _step(self, run: _Run) -> None:
+        await self._record(run, await run.driver.step(run.target, run.rollout))
+
+    async def _start(self, run: _Run) -> None:
+        """Count a start on record and make it; one that was lost on its way to the engine says nothing of the image."""
+        starts = run.rollout.goal_starts
+        await self._record(run, replace(run.rollout, goal_starts=starts + 1))
+        try:
+            await self._step(run)
+        except Unreachable:
+            await self._record(run, replace(run.rollout, goal_starts=starts))
+            raise
 
     async def _enter(self, run: _Run, rollout: Rollout) -> None:
         """Record a new value of the rollout; a new phase is told, and what the failed one said last is kept."""

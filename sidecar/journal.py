@@ -123,8 +123,12 @@ class SqliteJournal:
         return self._read_open(*rows[0]) if rows else None
 
     async def open_rollouts(self) -> Sequence[Rollout]:
-        """Give every rollout that is not final."""
-        return [self._read_open(*row) for row in await self._read(sql.OPEN_ROLLOUTS)]
+        """Give every rollout that is not final; one that only a newer Sidecar can read holds up its own target only."""
+        readable: list[Rollout] = []
+        for row in await self._read(sql.OPEN_ROLLOUTS):
+            with suppress(ValueError):
+                readable.append(values.merge(*row))
+        return readable
 
     async def rejected(self, service: str, repository: str) -> Mapping[Digest, str]:
         """Give the digests that failed on a service, with the reason."""

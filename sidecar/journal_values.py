@@ -7,7 +7,8 @@ not known are dropped, missing ones take their defaults.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
@@ -95,9 +96,15 @@ def read_delivery(row: Sequence[Any]) -> Delivery:
         remote=remote,
         pusher=pusher,
         callback_url=callback_url,
-        hints=tuple(Hint(ImageRef.parse(text)) for text in json.loads(hints)),
+        hints=tuple(_read_hints(json.loads(hints))),
         body=body,
     )
+
+
+def _read_hints(texts: Sequence[str]) -> Iterator[Hint]:
+    for text in texts:
+        with suppress(ValueError):  # another Sidecar took it for a reference
+            yield Hint(ImageRef.parse(text))
 
 
 _REVISION_FIELDS = tuple(each.name for each in fields(Revision))

@@ -142,7 +142,7 @@ class Journal(Protocol):
         ...
 
     async def open_rollouts(self) -> Sequence[Rollout]:
-        """Give every rollout that is not final."""
+        """Give every rollout that is not final; one that only a newer Sidecar can read holds up its own target only."""
         ...
 
     async def rejected(self, service: str, repository: str) -> Mapping[Digest, str]:

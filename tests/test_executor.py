@@ -6,7 +6,7 @@ import asyncio
 
 from sidecar.core.decide import Cause, Hold
 from sidecar.core.rollout import Phase
-from sidecar.errors import Refused, Transient
+from sidecar.errors import Refused, Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, digest
 from tests.test_crash import TARGET, World, at_rest
 from tests.test_reconciler import hint_of, line, once, remove
@@ -131,3 +131,18 @@ async def test_what_cannot_be_put_back_now_is_tried_without_limit() -> None:
     await world.live(passes=1)
     at_rest(world, "a")
     assert list(await world.journal.rejected(TARGET, "registry.test/web")) == [digest("b")]
+
+
+async def test_a_start_that_never_reached_the_engine_counts_for_nothing() -> None:
+    """Connections that are lost just then say nothing of the image, however many: it is not rejected for them."""
+    world = World()
+    lost = [5]
+
+    def lose() -> Exception | None:
+        lost[0] -= 1
+        return Unreachable("connection reset") if lost[0] >= 0 else None
+
+    world.engine.fails["start"] = lose
+    await world.live(passes=1)
+    at_rest(world, "b")
+    assert lost[0] < 0

@@ -507,7 +507,7 @@ async def test_fields_of_other_versions(tmp_path: Path, open_journal):
 
 
 async def test_a_phase_that_only_a_newer_sidecar_knows(tmp_path: Path, open_journal):
-    """A rollout that cannot be understood is never taken for none; the history goes on without it."""
+    """A rollout that cannot be understood is never taken for none; the others and the history go on without it."""
     journal = await open_journal()
     await journal.record(a_rollout("r0").enter(Phase.ABANDONED))
     await journal.record(a_rollout("r1"))
@@ -515,10 +515,22 @@ async def test_a_phase_that_only_a_newer_sidecar_knows(tmp_path: Path, open_jour
     with database(tmp_path) as connection:
         connection.execute("""UPDATE transitions SET changed = '{"phase": "draining"}' WHERE seq = 2""")
     journal = await open_journal()
-    for call in (journal.open_rollout("docker:web"), journal.open_rollouts()):
-        with pytest.raises(Transient, match="'draining' is not a valid Phase; a newer Sidecar began it and can end it"):
-            await call
-    assert [each.rollout.id for each in (await journal.history(limit=5)).transitions] == ["r0"]
+    await journal.record(a_rollout("r2", target_id="docker:db"))
+    with pytest.raises(Transient, match="'draining' is not a valid Phase; a newer Sidecar began it and can end it"):
+        await journal.open_rollout("docker:web")
+    assert [each.id for each in await journal.open_rollouts()] == ["r2"]
+    assert [each.rollout.id for each in (await journal.history(limit=5)).transitions] == ["r2", "r0"]
+
+
+async def test_a_hint_that_cannot_be_read_keeps_nobody_from_the_rest(tmp_path: Path, open_journal):
+    """What another Sidecar took for a reference and this one does not is left out; its delivery is still there."""
+    journal = await open_journal()
+    await journal.accept(a_delivery("d1"))
+    await journal.close()
+    with database(tmp_path) as connection:
+        connection.execute("""UPDATE deliveries SET hints = '["docker.io/me/app:1", "host:99999/me/app", "UPPER"]'""")
+    (read,) = await (await open_journal()).unfinished_deliveries()
+    assert [str(hint) for hint in read.hints] == ["docker.io/me/app:1"]
 
 
 # what is kept
