@@ -19,7 +19,7 @@ from aiohttp import ClientSession
 
 from sidecar import __version__, tokens
 from sidecar.control import DaemonControl
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.core.target import Kind
 from sidecar.credentials import Credentials
 from sidecar.dispatch import Dispatcher

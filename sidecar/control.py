@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Rollout

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.core.image import ImageRef
 from sidecar.core.target import Kind, Target
 from sidecar.errors import Transient

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Step, Wait, is_untouched, next_step, strategy_note, supersede, take_back
+from sidecar.core.decide import strategy_note, supersede, take_back
+from sidecar.core.decision import Cause, Step, Wait
+from sidecar.core.gate import is_untouched, next_step
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Refused, SidecarError, Transient, Unreachable

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import Cause, Resolved, hold_unasked, judge, judge_unresolved
+from sidecar.core.decide import hold_unasked, judge, judge_unresolved
+from sidecar.core.decision import Cause, Resolved
 from sidecar.core.image import ImageRef
 from sidecar.core.order import Verdict
 from sidecar.core.target import Observed, Target

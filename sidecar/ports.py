@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sidecar.core.decide import Cause, Resolved
+from sidecar.core.decision import Cause, Resolved
 from sidecar.core.hint import Hint
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.rollout import Rollout

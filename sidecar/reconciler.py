@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sidecar import judging
-from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.order import Member, Verdict, group_of, order
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target

@@ -16,7 +16,7 @@ from typing import Self
 import aiohttp
 from yarl import URL
 
-from sidecar.core.decide import Resolved
+from sidecar.core.decision import Resolved
 from sidecar.core.image import DOCKER_HUB, Digest, ImageRef
 from sidecar.errors import Refused, SidecarError, Transient
 from sidecar.oci.credential import FindCredential

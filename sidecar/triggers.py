@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container, Mapping
 from functools import partial
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.dispatch import Dispatcher
 from sidecar.errors import Transient
 from sidecar.ports import Ports

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.ports import Clock
 
 # Runs one pass and says in how many seconds to look again without being told, or None.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.core.decide import Cause, Resolved
+from sidecar.core.decision import Cause, Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.errors import Transient
 from sidecar.log_events import EVENTS

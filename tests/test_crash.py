@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Kind
 from sidecar.executor import Executor

@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from tests.fakes import Behaviour, Bomb, Killed, image_id
 from tests.test_crash import LABELS, REF, World
 

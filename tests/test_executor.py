@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.core.decide import Cause, Hold
+from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Refused, Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, digest

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.errors import Refused, Transient
 from tests.fakes import Behaviour, FakeEngine, digest, image_id
 from tests.test_crash import LABELS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.image import ImageRef
 from sidecar.errors import Refused
 from tests.fakes import FakeRegistry, image_id

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.core.decide import Cause, Hold
+from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient
 from tests.fakes import Behaviour, FakeEngine, image_id

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.core.decide import Cause, Hold, Keep
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.order import Verdict
 from sidecar.core.rollout import Phase
 from sidecar.core.target import Kind

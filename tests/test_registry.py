@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from sidecar.core.decide import Resolved
+from sidecar.core.decision import Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.errors import Refused, Transient
 from sidecar.registry import OciRegistry

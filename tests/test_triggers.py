@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.target import Kind

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.workqueue import WorkQueue
 
 

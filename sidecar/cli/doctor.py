@@ -17,7 +17,7 @@ from sidecar.cli.daemon import Daemon, DaemonUnreachable
 from sidecar.cli.finding import Finding, Status, broken, doubtful, well
 from sidecar.cli.host import Place, examine_socket, examine_state
 from sidecar.cli.output import say, say_json
-from sidecar.core.decide import Resolved
+from sidecar.core.decision import Resolved
 from sidecar.core.image import DOCKER_HUB, ImageRef
 from sidecar.core.target import Target
 from sidecar.credentials import Credential, Credentials

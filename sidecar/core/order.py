@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sidecar.core.decide import Hold, Keep
+from sidecar.core.decision import Hold, Keep
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Target
 

@@ -34,6 +34,11 @@ class State(StrEnum):
     RESTARTING = "restarting"
     EXITED = "exited"
 
+    @property
+    def meant(self) -> State:
+        """Give what it is meant to be: one caught between two restarts of its policy is meant to run."""
+        return State.RUNNING if self is State.RESTARTING else self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.core.decide import is_changed_by_others
+from sidecar.core.gate import is_changed_by_others
 from sidecar.core.rollout import Rollout
 from sidecar.targets._engine import Engine
 from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX, replacement_of

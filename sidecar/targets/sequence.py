@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sidecar.core.decide import is_changed_by_others
+from sidecar.core.gate import is_changed_by_others
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import State
 

@@ -20,7 +20,7 @@ from sidecar.cli.daemon import Daemon
 from sidecar.cli.doctor import Parts, examine, real_parts
 from sidecar.cli.finding import Finding, Status
 from sidecar.cli.host import Place, examine_socket, examine_state
-from sidecar.core.decide import Resolved
+from sidecar.core.decision import Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.credentials import Credential
 from sidecar.errors import Refused, SidecarError, Unreachable

@@ -19,7 +19,7 @@ from sidecar.cli import main, remote
 from sidecar.cli.daemon import Event
 from sidecar.cli.follow import Followed
 from sidecar.cli.output import say_table
-from sidecar.core.decide import Hold
+from sidecar.core.decision import Hold
 from sidecar.core.order import Member, order
 from sidecar.errors import Transient
 from tests.cli.served_daemon import ADMIN_TOKEN, ServedDaemon, served

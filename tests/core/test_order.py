@@ -1,6 +1,6 @@
 """Who may start now, from verdicts and dependencies."""
 
-from sidecar.core.decide import Hold, Keep
+from sidecar.core.decision import Hold, Keep
 from sidecar.core.order import Member, group_of, order
 from sidecar.core.rollout import Revision
 from sidecar.core.target import Kind

@@ -1,6 +1,6 @@
 """Values that many tests begin with."""
 
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.policy import Policy
 from sidecar.core.rollout import Revision, Rollout

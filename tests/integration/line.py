@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.app import SystemClock
-from sidecar.core.decide import Cause
+from sidecar.core.decision import Cause
 from sidecar.core.image import Digest
 from sidecar.core.target import Kind
 from sidecar.executor import Executor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.core.decide import Cause, Keep
+from sidecar.core.decision import Cause, Keep
 from sidecar.errors import Refused, Transient
 from tests.fakes import Behaviour, image_id
 from tests.test_crash import REF, TARGET, World, at_rest

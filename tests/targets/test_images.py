@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.core.decide import Cause, Keep
+from sidecar.core.decision import Cause, Keep
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Revision
 from sidecar.core.target import Kind
