@@ -90,6 +90,7 @@ def test_what_compose_makes_for_a_moment_is_not_spoken_of(make: Make) -> None:
     def looks() -> int:
         return len([line for line in stack.daemon.lines("target.kept") if line["cause"] == "engine"])
 
+    stack.daemon.until_told("target.kept", cause="webhook")  # or it would take what the engine tells along
     before = looks()
     stack.compose("up", "--detach", "--force-recreate")
     stack.daemon.until(lambda: looks() > before, "what the engine tells has it looked at")

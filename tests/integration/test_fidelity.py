@@ -260,6 +260,7 @@ async def test_what_an_older_engine_filled_in_is_not_kept(testbed: Parts, regist
     store, case = registry(), made("--network one --network-alias here --ip 10.91.0.9 --restart always")
     older = testbed.new_engine(OLD.version, "upgraded")
     older.start()
+    older.admit(store.port)
     async with open_line(older, store) as line:
         line.push(app("1"))
         await line.pull()
@@ -268,6 +269,7 @@ async def test_what_an_older_engine_filled_in_is_not_kept(testbed: Parts, regist
     older.turn_off()
     newer = testbed.new_engine(NEW.version, "upgraded")
     newer.start()
+    newer.admit(store.port)
     try:
         async with open_line(newer, store) as line:
             line.push(app("2"))
