@@ -13,7 +13,7 @@ from rich.text import Text
 from sidecar.cli.daemon import Event
 from sidecar.cli.follow import Outcome
 from sidecar.cli.output import say, shown
-from sidecar.cli.progress import closing, words
+from sidecar.cli.wording import closing, words
 
 
 class _WhileMeasured(ProgressColumn):
