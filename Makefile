@@ -28,6 +28,8 @@ TYPED       := $(wildcard sidecar tests/testbed)
 INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/*/test_*.py)
 HAS_TESTBED := $(wildcard tests/testbed/__main__.py)
 E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
+# Two modules at once, each with engines and registries of its own: they wait more than they work.
+AT_ONCE     := -n 2 --dist loadfile
 # The decisions: every branch of these is tested.
 PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py
 PURE_FILES  := $(wildcard $(PURE))
@@ -75,10 +77,10 @@ packages: $(STAMP) ## install the real parts that integration and e2e run on (as
 	$(if $(HAS_TESTBED),$(call timed,packages,$(PACKAGES)),@echo "no tests/testbed: nothing to install")
 
 integration: packages ## one adapter at a time against the real part
-	$(if $(INTEGRATION),$(call timed,integration,$(BIN)/pytest -m integration --durations=10 tests/integration $(ARGS)),@echo "no integration tests")
+	$(if $(INTEGRATION),$(call timed,integration,$(BIN)/pytest -m integration $(AT_ONCE) --durations=10 tests/integration $(ARGS)),@echo "no integration tests")
 
 e2e: packages ## the whole daemon, a real registry and a real engine
-	$(if $(E2E),$(call timed,e2e,$(BIN)/pytest -m e2e --durations=10 tests/e2e $(ARGS)),@echo "no e2e tests")
+	$(if $(E2E),$(call timed,e2e,$(BIN)/pytest -m e2e $(AT_ONCE) --durations=10 tests/e2e $(ARGS)),@echo "no e2e tests")
 
 test: ## everything: what a change must pass
 	@start=$$SECONDS; for step in lint unit integration e2e; do $(MAKE) $$step; done; echo "== everything passed in $$((SECONDS - start)) s"

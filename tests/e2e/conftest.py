@@ -10,7 +10,7 @@ from tests.testbed.parts import Parts, parts
 from tests.testbed.product import sidecar_image
 from tests.testbed.registry import Registry
 
-FIGURES = pytest.StashKey[dict[str, str]]()
+FIGURES = "measured"
 
 
 @pytest.fixture(scope="session")
@@ -55,16 +55,21 @@ def shipped(engine: Engine) -> Shipped:
 @pytest.fixture
 def measured(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Note a figure, which decides nothing."""
-    figures = request.config.stash.setdefault(FIGURES, {})
-    return figures.__setitem__
+
+    def note(what: str, value: str) -> None:
+        # Travels with the report of the test, from whichever process ran it.
+        request.node.user_properties.append((FIGURES, f"{what:<48} {value}"))
+
+    return note
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    figures = config.stash.get(FIGURES, {})
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for report in terminalreporter.getreports("passed") if report.when == "call"]
+    figures = [value for report in reports for name, value in report.user_properties if name == FIGURES]
     if figures:
         terminalreporter.section("measured")
-    for what, value in figures.items():
-        terminalreporter.write_line(f"{what:<48} {value}")
+    for figure in figures:
+        terminalreporter.write_line(figure)
 
 
 def _wiped(testbed: Parts, kind: str) -> Iterator[Engine]:
