@@ -471,6 +471,9 @@ class FakeEngine:
         if each["up"] and behaviour.healthy_after is not None:
             age = self.clock.time - started
             state["Health"] = _health(behaviour, started, age)
+            if each["finished_at"] is not None or each["restarts"]:
+                # The engine keeps the results of earlier runs as well.
+                state["Health"]["Log"].insert(0, _result(0, started - 1))
         return state
 
     def _get(self, ident: str) -> Json:
@@ -525,10 +528,14 @@ def _written(seconds: float | None) -> str:
 
 def _health(behaviour: Behaviour, started: float, age: float) -> Json:
     if behaviour.unhealthy_after is not None and age >= behaviour.unhealthy_after:
-        return {"Status": "unhealthy", "Log": [{"ExitCode": 1, "End": _written(started + age), "Output": "no answer"}]}
+        return {"Status": "unhealthy", "Log": [_result(1, started + age)]}
     if behaviour.healthy_after is None or age < behaviour.healthy_after or behaviour.unhealthy_after is not None:
         return {"Status": "starting", "Log": []}
-    return {"Status": "healthy", "Log": [{"ExitCode": 0, "End": _written(started + behaviour.healthy_after)}]}
+    return {"Status": "healthy", "Log": [_result(0, started + behaviour.healthy_after)]}
+
+
+def _result(code: int, at: float) -> Json:
+    return {"ExitCode": code, "Start": _written(at), "End": _written(at), "Output": "no answer" if code else ""}
 
 
 class KillingJournal:

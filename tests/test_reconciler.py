@@ -431,6 +431,16 @@ async def test_a_persons_tool_is_given_time_before_anything_of_its_work_is_touch
     assert world.phases()[-1] is Phase.ABANDONED
 
 
+async def test_the_one_put_back_has_to_be_healthy_anew() -> None:
+    """What its health check said before the update, which the engine remembers, was said of another run."""
+    world = World(new=Behaviour(unhealthy_after=1.0), old=Behaviour(healthy_after=2.0))
+    assert await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0)) is None
+    at_rest(world, "a")
+    container = world.engine.named("web")
+    assert container is not None
+    assert world.clock.time - container["started_at"] >= 2.0 + 5.0
+
+
 async def test_a_restart_in_the_gate_begins_its_min_ready_anew() -> None:
     """Healthy counts from the start that a person caused."""
     world = World()

@@ -63,7 +63,7 @@ def health_of(container: Json) -> Checked:
         return Checked(health=Health.HEALTHY, since=parse_time(state.get("StartedAt")))
     if check["Status"] == "unhealthy":
         return Checked(health=Health.UNHEALTHY)
-    results = check.get("Log") or []
+    results = _results_of(state)
     tail: list[Json] = []
     for result in reversed(results):
         if result.get("ExitCode") != 0:
@@ -72,6 +72,13 @@ def health_of(container: Json) -> Checked:
     if check["Status"] != "healthy" or not tail:
         return Checked(health=Health.STARTING)
     return Checked(health=Health.HEALTHY, since=parse_time(tail[-1].get("End")), is_unbroken=len(tail) == len(results))
+
+
+def _results_of(state: Json) -> list[Json]:
+    """Give the results of the health check since the container was started; the engine keeps those before it, too."""
+    results = (state.get("Health") or {}).get("Log") or []
+    started = parse_time(state.get("StartedAt")) or 0.0
+    return [result for result in results if (parse_time(result.get("Start")) or 0.0) >= started]
 
 
 def volumes_of(container: Json) -> set[str]:
@@ -89,7 +96,7 @@ def detail_of(container: Json) -> str:
         words.append(str(state["Error"])[:500])
     if state.get("ExitCode"):
         words.append(f"exit code {state['ExitCode']}")
-    last = ((state.get("Health") or {}).get("Log") or [{}])[-1]
+    last = (_results_of(state) or [{}])[-1]
     if last.get("ExitCode"):
         words.append(f"health check: exit code {last['ExitCode']}, {str(last.get('Output', '')).strip()[:200]!r}")
     return ", ".join(words)

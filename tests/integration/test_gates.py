@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.targets.containers import parse_time
 from tests.integration.world import LABELS, World, make_world
 from tests.testbed import images
 from tests.testbed.engine import Engine
@@ -48,6 +49,10 @@ CASES = {
         behaviour=Behaviour.UNHEALTHY, health=IMPATIENT, labels=LONG, words="became unhealthy (health check: exit code"
     ),
     "never-healthy": Case(behaviour=Behaviour.UNHEALTHY, labels=SHORT, words="was not healthy within 4 seconds"),
+    # What its check said before the last restart is still in the engine's log, and was said of another run.
+    "fading": Case(
+        behaviour=Behaviour.FADING, labels={**LONG, "sidecar.min-ready": "4s"}, words="was restarted 3 times"
+    ),
     # Good and bad in turn: what has to last begins anew each time, and the status of the engine stays "healthy".
     "flapping": Case(
         behaviour=Behaviour.HEALTHY,
@@ -91,6 +96,13 @@ class Container:
         """Its id in the log."""
         return f"docker:{self.name}"
 
+    def expect_gated(self, told: dict[str, Any]) -> None:
+        """Hold that this was told once it had run for its min-ready since its last start."""
+        started = parse_time(self.world.inspect(self.name)["State"]["StartedAt"])
+        labels = self.before["Config"]["Labels"]
+        min_ready = float(labels["sidecar.min-ready"].removesuffix("s"))
+        assert (parse_time(told["timestamp"]) or 0.0) - (started or 0.0) >= min_ready
+
     def expect_as_before(self) -> None:
         """Hold that the same container is back as it was, that its reference names it, and nothing else is left."""
         after = self.world.inspect(self.name)
@@ -117,6 +129,7 @@ def test_a_version_that_fails_its_gate_is_rolled_back_and_not_tried_again(world:
         told = daemon.until_told("rollout.rolled_back", target=running[name].target, digest=digests[name])
         assert case.words in told["reason"], name
         running[name].expect_as_before()
+        running[name].expect_gated(told)
         daemon.post("/api/v1/updates", {"what": name})
     for name, case in CASES.items():
         held = daemon.until_told("target.held", count=2, target=running[name].target, digest=digests[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from sidecar.targets.containers import (
 Json = dict[str, Any]
 HEX = "a" * 64
 STARTED = "2026-01-02T03:04:05.123456789Z"
+BEGUN = parse_time(STARTED) or 0.0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,12 @@ def container(status: str = "running", check: Json | None = None, **state: objec
 
 
 def result(code: int, second: int) -> Json:
-    return {"ExitCode": code, "End": f"1970-01-01T00:00:{second:02}Z", "Output": "no\n"}
+    """Give a result of a check that began half a second earlier, some seconds after the start; or before it."""
+    return {"ExitCode": code, "Start": at(second - 0.5), "End": at(second), "Output": "no\n"}
+
+
+def at(second: float) -> str:
+    return datetime.fromtimestamp(BEGUN + second, UTC).isoformat().replace("+00:00", "Z")
 
 
 @pytest.mark.parametrize(
@@ -97,14 +104,20 @@ def result(code: int, second: int) -> Json:
         (container(check={"Status": "unhealthy", "Log": [result(1, 1)]}), Checked(health=Health.UNHEALTHY)),
         (
             container(check={"Status": "healthy", "Log": [result(0, 1), result(0, 2)]}),
-            Checked(health=Health.HEALTHY, since=1.0, is_unbroken=True),
+            Checked(health=Health.HEALTHY, since=pytest.approx(BEGUN + 1), is_unbroken=True),
         ),
         (
             container(check={"Status": "healthy", "Log": [result(0, 1), result(1, 2), result(0, 3), result(0, 4)]}),
-            Checked(health=Health.HEALTHY, since=3.0),
+            Checked(health=Health.HEALTHY, since=pytest.approx(BEGUN + 3)),
         ),
         (container(check={"Status": "healthy", "Log": [result(0, 1), result(1, 2)]}), Checked(health=Health.STARTING)),
         (container(check={"Status": "healthy", "Log": None}), Checked(health=Health.STARTING)),
+        # What an earlier run left in the log, which the engine keeps, was said of that run.
+        (
+            container(check={"Status": "healthy", "Log": [result(0, -9), result(1, -6), result(0, -3), result(0, 1)]}),
+            Checked(health=Health.HEALTHY, since=pytest.approx(BEGUN + 1), is_unbroken=True),
+        ),
+        (container(check={"Status": "healthy", "Log": [result(0, -3)]}), Checked(health=Health.STARTING)),
     ],
 )
 def test_health_is_the_unbroken_tail_of_successes(shown: Json, checked: Checked) -> None:
@@ -119,6 +132,7 @@ def test_the_engines_words_make_a_reason() -> None:
         check={"Status": "unhealthy", "Log": [result(1, 1)]}, OOMKilled=True, Error="exec: not found", ExitCode=127
     )
     assert detail_of(troubled) == "out of memory, exec: not found, exit code 127, health check: exit code 1, 'no'"
+    assert detail_of(container(check={"Status": "starting", "Log": [result(1, -1)]})) == ""
 
 
 def test_an_image_is_known_by_the_digests_of_its_targets_repository() -> None:
