@@ -47,11 +47,8 @@ class DaemonControl:
 
     async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
         """Give every target with its last verdict, and what is left alone."""
-        open_rollouts = {rollout.target_id: rollout for rollout in await self._ports.journal.open_rollouts()}
-        looked = []
-        for target in await self._list():
-            last = self._reconciler.last.get(target.id)
-            looked.append(_looked(target, last, open_rollouts.get(target.id)))
+        under_way, last = await self._under_way(), self._reconciler.last
+        looked = [_looked(target, last.get(target.id), under_way.get(target.id)) for target in await self._list()]
         return looked, await self._unmanaged()
 
     async def plan(self, text: str | None) -> Sequence[Looked]:
@@ -61,7 +58,8 @@ class DaemonControl:
             Refused: nothing is meant by the text.
         """
         targets = await self._list() if text is None else await self._meant(text)
-        return [await self._judged(target) for target in targets]
+        under_way = await self._under_way()
+        return [_looked(target, await self._judged(target), under_way.get(target.id)) for target in targets]
 
     async def update(self, text: str) -> tuple[str, Sequence[str]]:
         """Enqueue what a reference, a target id or a Compose service means.
@@ -156,13 +154,16 @@ class DaemonControl:
         msg = f"nothing is meant by {text!r}; targets are {known}"
         raise Refused(msg)
 
-    async def _judged(self, target: Target) -> Looked:
-        cause = Cause("plan", self._ports.clock.now())
+    async def _under_way(self) -> Mapping[str, Rollout]:
+        """Give the rollouts that are carried out; of an intent that could not be prepared the verdict says more."""
+        rollouts = await self._ports.journal.open_rollouts()
+        return {rollout.target_id: rollout for rollout in rollouts if rollout.is_prepared}
+
+    async def _judged(self, target: Target) -> Judged:
         try:
-            judged = await self._reconciler.look(target, cause)
+            return await self._reconciler.look(target, Cause("plan", self._ports.clock.now()))
         except SidecarError as error:
-            judged = Judged(target=target, verdict=Hold(str(error)))
-        return _looked(target, judged, None)
+            return Judged(target=target, verdict=Hold(str(error)))
 
 
 def _named(text: str, targets: Sequence[Target]) -> Sequence[Target]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sidecar.core.decide import hold_unasked, judge, judge_unresolved
-from sidecar.core.decision import Cause, Resolved
+from sidecar.core.decision import Cause, Hold, Resolved
 from sidecar.core.image import ImageRef
 from sidecar.core.order import Verdict
+from sidecar.core.rollout import Rollout
 from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
@@ -54,7 +55,9 @@ async def look(ports: Ports, target: Target, cause: Cause, asked: Asked) -> Judg
     observed = await driver.observe(target, None)
     resolved, observed = await _compare_platforms(ports, target, resolved, observed)
     rejected = await ports.journal.rejected(target.service, target.ref.name)
-    verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
+    verdict: Verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
+    if isinstance(verdict, Rollout) and (refusal := await driver.refusal(target)) is not None:
+        verdict = Hold(refusal, is_failure=True)
     return Judged(target=target, verdict=verdict, resolved=resolved, observed=observed)
 
 

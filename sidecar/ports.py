@@ -53,6 +53,14 @@ class TargetDriver(Protocol):
         """
         ...
 
+    async def refusal(self, target: Target) -> str | None:
+        """Say what keeps a target that is due from being updated until somebody changes it; None: nothing is known.
+
+        Raises:
+            Unreachable: the engine does not answer.
+        """
+        ...
+
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Do all that can fail cheaply and give the rollout with its plan; nothing that runs is touched.
 

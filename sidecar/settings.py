@@ -209,7 +209,7 @@ def _nearest(entry: Written, names: Iterable[str]) -> str:
     *above, last = entry.path
     known = [*names, *(f"{name}_file" for name in names if name in SECRETS)]
     if not (close := get_close_matches(last, known, n=1)):
-        return f"; known are {', '.join(sorted(known))}" if above else "; the README lists those that are"
+        return f"; known are {', '.join(name if above else name.upper() for name in sorted(known))}"
     path = (*above, close[0])
     return f"; did you mean {PREFIX + '__'.join(path).upper() if entry.key.startswith(PREFIX) else '.'.join(path)}?"
 

@@ -29,6 +29,10 @@ class Containers:
 
     def __init__(self, *targets: Target) -> None:
         self.targets: Sequence[Target] = targets
+        self.refusals: dict[str, str] = {}
+
+    async def refusal(self, target: Target) -> str | None:
+        return self.refusals.get(target.id)
 
     async def list(self) -> Sequence[Target]:
         return self.targets
@@ -79,7 +83,7 @@ async def desk() -> Desk:
 
 async def test_targets_show_what_was_judged_last(desk: Desk):
     """A target not looked at says so, a refused one why, and an open rollout its phase."""
-    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason=""))
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason="", plan={}))
     looked, unmanaged = await desk.control.targets()
     shown = {each.target.id: (each.verdict, each.phase) for each in looked}
     assert shown == {"docker:db": ("keep", ""), "docker:odd": ("hold", ""), "docker:web": ("rollout", "updating")}
@@ -97,6 +101,27 @@ async def test_a_plan_judges_and_does_nothing(desk: Desk):
     assert {each.verdict for each in (db, odd, web)} == {"hold"}
     assert "connection refused" in web.reason
     assert not await desk.journal.open_rollouts()
+
+
+async def test_a_plan_says_what_is_refused_and_what_is_under_way(desk: Desk):
+    """It agrees with what the targets show: neither a rollout that would be refused, nor a verdict beside one."""
+    desk.registry.tags[str(REF)] = NEW
+    desk.containers.refusals = {"docker:web": "its volumes would be lost"}
+    (web,) = await desk.control.plan("web")
+    assert (web.verdict, web.reason, web.available) == ("hold", "its volumes would be lost", NEW)
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason="", plan={}))
+    (planned,), (shown, *_) = await desk.control.plan("web"), await desk.control.targets()
+    assert (planned.verdict, planned.phase) == ("rollout", "updating")
+    assert "docker:web" in {each.target.id for each in shown if each.phase == "updating"}
+
+
+async def test_an_intent_that_could_not_be_prepared_is_shown_as_held(desk: Desk):
+    """The reason is what people need; that it would be updated is in the log."""
+    desk.registry.is_down = True
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.UPDATING, reason="", plan=None))
+    (web,) = await desk.control.plan("web")
+    assert web.verdict == "hold"
+    assert "connection refused" in web.reason
 
 
 @pytest.mark.parametrize("text", ["docker:web", "web", "me/app:1", "me/app", "docker.io/me/app:1"])

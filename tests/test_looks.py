@@ -41,6 +41,23 @@ async def test_when_it_is_tried_again_is_told_as_a_time() -> None:
     assert held["retry_at"] == "2023-11-14T22:13:25.000Z"
 
 
+# --- refused --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_would_be_lost_is_said_before_anything_is_begun() -> None:
+    """A container that cannot be recreated as it was is held with the reason, and no rollout is told or left open."""
+    world = World()
+    container = world.engine.named("web")
+    assert container is not None
+    container["host"]["AutoRemove"] = True
+    verdict = await world.reconciler().reconcile(TARGET, CAUSE)
+    assert isinstance(verdict, Hold)
+    assert verdict.reason.startswith("web cannot be recreated without a loss: ")
+    assert verdict.is_failure
+    assert world.events.named("rollout.started") == []
+    assert await world.journal.open_rollouts() == []
+
+
 # --- held for its labels --------------------------------------------------------------------------------------------
 
 

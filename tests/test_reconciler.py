@@ -693,7 +693,9 @@ async def test_without_rollback_the_failed_one_stays_under_its_name() -> None:
     """The old one is removed, the digest is rejected, and the rollout has failed."""
     labels = LABELS | {"sidecar.rollback": "false"}
     world = World(new=Behaviour(unhealthy_after=1.0), labels=labels)
-    assert isinstance(await world.live(), Keep)
+    verdict = await world.live()
+    assert isinstance(verdict, Hold)
+    assert "and was left there" in verdict.reason
     at_rest(world, "b")
     assert world.phases() == [Phase.UPDATING, Phase.FINISHING, Phase.FAILED]
 

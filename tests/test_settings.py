@@ -137,7 +137,7 @@ def test_a_source_called_like_its_kind_needs_none(cwd: Path):
     [
         ({"SIDECAR_POTR": "1"}, "SIDECAR_POTR is not known; did you mean SIDECAR_PORT?"),
         ({"SIDECAR_TOKN_FILE": "/x"}, "SIDECAR_TOKN_FILE is not known; did you mean SIDECAR_TOKEN_FILE?"),
-        ({"SIDECAR_NOTIFY": ""}, "SIDECAR_NOTIFY is not known; the README lists those that are"),
+        ({"SIDECAR_NOTIFY": ""}, "SIDECAR_NOTIFY is not known; known are ADMIN_PORT, ADMIN_TOKEN, ADMIN_TOKEN_FILE, "),
         (
             {"SIDECAR_SOURCES__HUB__KIND": "dockerhub", "SIDECAR_SOURCES__HUB__TOKN": TOKEN},
             "SIDECAR_SOURCES__HUB__TOKN is not known; did you mean SIDECAR_SOURCES__HUB__TOKEN?",

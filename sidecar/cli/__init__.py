@@ -103,6 +103,13 @@ def _run_remote(asked: argparse.Namespace, environ: Mapping[str, str], cwd: Path
             return remote.history(daemon, limit=asked.limit, target=asked.target, as_json=asked.json)
 
 
+def _named(text: str) -> str:
+    if not text.strip():
+        msg = "it is empty; the name of a target, or an image, is accepted"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
 class _Version(argparse.Action):
     """Prints the version, which takes a while to find out, only when asked."""
 
@@ -149,12 +156,12 @@ def _add_remote(commands: _Commands, remote: argparse.ArgumentParser) -> None:
     command = commands.add_parser("plan", parents=[remote], help="say what would be done now, and do nothing")
     command.add_argument("ref", metavar="REF", nargs="?", help=_WHAT)
     command = commands.add_parser("update", parents=[remote], help="look at targets now, and update those that are due")
-    command.add_argument("what", metavar="REF|TARGET", help=_WHAT)
+    command.add_argument("what", metavar="REF|TARGET", type=_named, help=_WHAT)
     command.add_argument("--wait", action="store_true", help="wait for what becomes of it, and end with that")
     command = commands.add_parser(
         "release", parents=[remote], help="let a digest that failed on a target be tried again"
     )
-    command.add_argument("what", metavar="REF|TARGET", help=_WHAT)
+    command.add_argument("what", metavar="REF|TARGET", type=_named, help=_WHAT)
     command = commands.add_parser("history", parents=[remote], help="list deliveries and rollouts, newest first")
     command.add_argument("--limit", type=_rows, default=50, metavar="N", help="at most so many, 1 to 1000 (50)")
     command.add_argument("--target", metavar="TARGET", help="only of this target, or of those of this Compose service")

@@ -219,7 +219,7 @@ def _examine_targets(
         yield doubtful(
             "targets",
             f"of {containers} containers none is managed",
-            'label what is to be updated:  labels: {sidecar.enable: "true"}',
+            'what is to be updated needs a label, and to be created:  labels: {sidecar.enable: "true"}',
         )
         return
     others = {"held": held, "pinned to a digest": pinned, "built on this machine, never pushed or pulled": local}
@@ -268,5 +268,5 @@ async def _ask(registry: Asked, ref: ImageRef) -> Finding:
     try:
         await registry.resolve(ref)
     except SidecarError as error:
-        return broken("registry", str(error), "until then its targets are held, and tried again")
+        return broken("registry", str(error), "its targets are held until it answers, and tried again by themselves")
     return well("registry", f"{ref.registry} answers ({ref.familiar})")

@@ -130,7 +130,10 @@ def url(environ: Mapping[str, str], cwd: Path, *, source: str, base: str | None)
     if authorization is None:
         own = settings.token.get_secret_value() if settings.token else ""
         path += "/" + quote((*described.tokens, own or keep_token(settings.state_dir, WEBHOOK))[0], safe="")
-    if not base.startswith(("http://", "https://")):
+    if base and not base.startswith(("http://", "https://")):
+        msg = f"writing the address: {base!r} is no web address; something like https://hooks.example.com is accepted"
+        raise Misconfigured(msg)
+    if not base:
         msg = (
             "writing the address: where senders reach this host is not known; name it by --base "
             f"https://hooks.example.com or {PREFIX}PUBLIC_URL (a host without a public address needs a tunnel); "

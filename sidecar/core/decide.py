@@ -12,7 +12,7 @@ from sidecar.core.decision import Cause, Hold, Keep, Resolved
 from sidecar.core.image import Digest
 from sidecar.core.policy import Action, Strategy, WhenStopped
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Kind, Observed, State, Target
+from sidecar.core.target import Health, Kind, Observed, State, Target
 
 
 def hold_unasked(target: Target) -> Hold | None:
@@ -65,6 +65,9 @@ def judge(
     if observed.state is State.MISSING:
         return Hold(f"{target.name} does not exist (any more)")
     if observed.image is not None and resolved.identities & observed.image.identities:
+        if resolved.digest in rejected and observed.health is not Health.HEALTHY:
+            failed = f"{resolved.digest} failed here ({rejected[resolved.digest]}) and was left there; push another"
+            return Hold(failed, is_failure=True)
         is_same_digest = resolved.digest in observed.image.identities
         return Keep("up to date" if is_same_digest else "same image for this platform")
     if resolved.digest in rejected:

@@ -22,6 +22,8 @@ from sidecar.oci.trust import Trust
 MOST_BYTES = 4 * 1024 * 1024  # the size up to which registries take a manifest
 _OK = 200
 _BAD_REQUEST = 400
+# What OpenSSL makes of an answer in plain HTTP.
+_PLAIN_HTTP = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 # A compressed body would have to be bounded twice.
 _HEADERS = {"User-Agent": f"sidecar/{sidecar.__version__}", "Accept-Encoding": "identity"}
@@ -155,6 +157,11 @@ class Transport:
             case aiohttp.ClientConnectorDNSError():
                 return _NoConnection(f"{host} is not found: its name does not resolve")
             case aiohttp.ClientConnectorError(os_error=cause):
+                if isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_HTTP:
+                    return _NoConnection(
+                        f"{host} does not speak TLS; if it is meant to be asked without, name it in "
+                        "SIDECAR_INSECURE_REGISTRIES"
+                    )
                 what = "no TLS connection to" if isinstance(cause, ssl.SSLError) else "no connection to"
                 return _NoConnection(f"{what} {host}: {_reason(cause)}")
             case aiohttp.ConnectionTimeoutError():

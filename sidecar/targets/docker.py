@@ -154,6 +154,11 @@ class DockerDriver:
 
     # --- preparing --------------------------------------------------------------------------------------------------
 
+    async def refusal(self, target: Target) -> str | None:
+        """Say what would be lost if the container were recreated."""
+        inspected = await self._engine.inspect_container(target.name)
+        return await self._preparer.refusal(target, inspected[0]) if inspected is not None else None
+
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
         return await self._preparer.prepare(target, rollout)

@@ -56,6 +56,11 @@ class ImageDriver:
         kept = await self._images.id_of(":".join(previous_reference(target.name)))
         return kept == rollout.from_.image_id or await self._images.id_of(rollout.from_.image_id) is None
 
+    async def refusal(self, target: Target) -> str | None:
+        """Say nothing: an image can always be pulled."""
+        del target
+        return None
+
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Pull exactly the digest; the tag does not move yet."""
         if rollout.to.digest is None:

@@ -33,7 +33,8 @@ class Preparer:
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
         container = await self._container_of(target, rollout)
-        await self._refuse_losses(target, container)
+        if (reason := await self.refusal(target, container)) is not None:
+            raise Refused(reason)
         await self._refuse_strangers(target, rollout)
         if rollout.to.digest is None:
             msg = f"preparing {rollout.id}: it has no digest to pull"
@@ -103,16 +104,16 @@ class Preparer:
             raise Transient(msg)
         return inspected[0]
 
-    async def _refuse_losses(self, target: Target, container: Json) -> None:
+    async def refusal(self, target: Target, container: Json) -> str | None:
+        """Say what would be lost, here or in others, if the container were recreated; None: nothing."""
         if (reason := unsupported(container, api=self._engine.api_version)) is not None:
-            msg = f"{target.name} cannot be recreated without a loss: {reason}"
-            raise Refused(msg)
+            return f"{target.name} cannot be recreated without a loss: {reason}"
         entries = [entry for entry in await self._engine.list_containers() if entry["Id"] != container["Id"]]
         inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
         others = [found[0] for found in inspected if found is not None]
         if names := reading.sharers(others, container["Id"], target.name):
-            msg = f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
-            raise Refused(msg)
+            return f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
+        return None
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
         ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)

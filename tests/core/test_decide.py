@@ -1,5 +1,7 @@
 """Whether a rollout begins, gives way or is given up, as tables of values."""
 
+from dataclasses import replace
+
 import pytest
 
 from sidecar.core.decide import judge, supersede, take_back
@@ -7,7 +9,7 @@ from sidecar.core.decision import Cause, Hold, Keep, Resolved
 from sidecar.core.image import Digest
 from sidecar.core.policy import Action, Policy, WhenStopped
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Image, Observed, State
+from sidecar.core.target import Health, Image, Observed, State
 from tests.core.values import CAUSE, NEW, NEWER, OLD, observed, rollout, target
 
 
@@ -48,6 +50,17 @@ def test_the_same_digest_is_kept() -> None:
     """One of the digests under which the repository knows the image is enough."""
     look = observed(image=Image(id="x", digests=frozenset({OLD, NEW})))
     assert judged(look) == Keep("up to date")
+
+
+@pytest.mark.parametrize("health", [Health.UNHEALTHY, Health.STARTING])
+def test_what_failed_and_was_left_there_is_not_up_to_date(health: Health) -> None:
+    """Without a rollback the bad one stays under its name; once it is healthy after all it is as good as any other."""
+    look = observed(image=Image(id="i", digests=frozenset({NEW})), health=health)
+    verdict = judged(look, rejected={NEW: "became unhealthy"})
+    assert isinstance(verdict, Hold)
+    assert verdict.is_failure
+    assert verdict.reason == f"{NEW} failed here (became unhealthy) and was left there; push another"
+    assert judged(replace(look, health=Health.HEALTHY), rejected={NEW: "became unhealthy"}) == Keep("up to date")
 
 
 def test_an_index_of_which_another_platform_changed_is_kept() -> None:

@@ -132,7 +132,7 @@ def stage(run: Parts) -> Iterator[Stage]:
     note(f"engine {engine.docker('version', '--format', '{{.Server.Version}}').strip()}, registry {registry.address}")
     image = sidecar_image(engine)
 
-    say("Running version 1 with the label sidecar.enable=true, and Sidecar beside it")
+    say("Running version 1 with the label sidecar.enable=true (and min-ready 1s instead of 10s), and Sidecar beside it")
     made.push("1")
     engine.docker("pull", "--quiet", made.reference)
     engine.docker(
