@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from itertools import product
@@ -21,6 +21,7 @@ from tests.integration.daemon import Daemon
 from tests.integration.engine_proxy import EngineProxy, Fault
 from tests.integration.world import World, free_port
 from tests.testbed import images
+from tests.testbed.api import ApiError
 from tests.testbed.engine import NEW, OLD, Engine
 from tests.testbed.errors import PartError
 from tests.testbed.images import Behaviour, Health
@@ -228,13 +229,25 @@ class Run:
         expected = {self.world.ref: self.inspect()["Image"]}
         if not self.scenario.is_rolled_back:
             expected[f"sidecar-previous:{self.name}"] = self.before["Image"]
-        found = self.world.engine.api.get("/images/json")
+        found = self._images()
         # Where containerd keeps the images, a pull by digest is told as if it were a tag.
         tags = {tag: image["Id"] for image in found for tag in image["RepoTags"] or [] if "@" not in tag}
         previous, own = f"sidecar-previous:{self.name}", f"{self.world.ref.rpartition(':')[0]}:"
         assert {tag: tags[tag] for tag in tags if tag == previous or tag.startswith(own)} == expected
         digests = {digest.partition("@")[2] for image in found for digest in image["RepoDigests"] or []}
         assert (self.digest in digests) is not self.scenario.is_rolled_back
+
+    def _images(self) -> list[dict[str, Any]]:
+        """List the engine's images; containerd's store fails to while another run removes one."""
+        found: list[list[dict[str, Any]]] = []
+
+        def is_listed() -> bool:
+            with suppress(ApiError):
+                found.append(self.world.engine.api.get("/images/json"))
+            return bool(found)
+
+        self.world.daemon.until(is_listed, "the engine lists its images")
+        return found[0]
 
     def check_volumes(self) -> None:
         """Data are where they were, and of all volumes that were made for a container no other's are left."""
