@@ -303,9 +303,11 @@ def test_pip_works_in_a_build_on_the_stand_in(engine: Engine, tmp_path: Path):
         "RUN python -m venv /venv && /venv/bin/pip install --no-deps --no-compile idna\n"
         'CMD ["/venv/bin/python", "-c", "import idna; print(idna.__name__)"]\n'
     )
-    engine.build(tmp_path, "built:1", BASE_IMAGE=standin_base(engine))
+    base = standin_base(engine)
+    engine.build(tmp_path, "built:1", BASE_IMAGE=base)
     engine.wipe()
     assert engine.docker("run", "--rm", "built:1").strip() == "idna"
+    engine.docker("image", "rm", "built:1", base)  # others find the engine as it was started
 
 
 def test_a_wipe_removes_everything(engine: Engine):
