@@ -278,10 +278,6 @@ class FakeEngine:
         tags = [name for name, image in self.tags.items() if image == found["Id"]]
         return {**found, "RepoTags": [*found.get("RepoTags", []), *tags]}
 
-    async def list_images(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
-        del filters
-        return list(self.images.values())
-
     async def pull(
         self,
         repository: str,
@@ -508,6 +504,12 @@ class _Point:
         if self._engine.watch is not None:
             self._engine.watch(self._engine)
         self._engine.bomb.point(f"after {self._name}")
+
+
+def failing_first(times: int, error: Exception) -> Callable[[], Exception | None]:
+    """Make what a fake asks before a call: it fails so often, and is well from then on."""
+    left = iter(range(times))
+    return lambda: error if next(left, None) is not None else None
 
 
 def ident_of(image: Json, wanted: str) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Refused, Transient, Unreachable
-from tests.fakes import Behaviour, FakeEngine, digest
+from tests.fakes import Behaviour, FakeEngine, digest, failing_first
 from tests.test_crash import TARGET, World, at_rest
 from tests.test_reconciler import hint_of, line, once, remove
 
@@ -17,15 +17,10 @@ WEBHOOK = Cause("webhook", 0.0, ("newer",))
 async def test_a_hint_does_not_shorten_the_pauses_after_failures() -> None:
     """An engine that refuses is not asked as fast as it can answer because somebody asked for the target before."""
     world = World()
-    failures = [5]
-
-    def refuse() -> Exception | None:
-        failures[0] -= 1
-        return Transient("the name is taken") if failures[0] >= 0 else None
 
     def hint(engine: FakeEngine) -> None:
         if engine.calls[-1] == "stop web":
-            engine.fails["rename"] = refuse
+            engine.fails["rename"] = failing_first(5, Transient("the name is taken"))
             world.hints.hint = WEBHOOK
 
     world.engine.watch = hint
@@ -136,13 +131,7 @@ async def test_what_cannot_be_put_back_now_is_tried_without_limit() -> None:
 async def test_a_start_that_never_reached_the_engine_counts_for_nothing() -> None:
     """Connections that are lost just then say nothing of the image, however many: it is not rejected for them."""
     world = World()
-    lost = [5]
-
-    def lose() -> Exception | None:
-        lost[0] -= 1
-        return Unreachable("connection reset") if lost[0] >= 0 else None
-
-    world.engine.fails["start"] = lose
+    world.engine.fails["start"] = failing_first(5, Unreachable("connection reset"))
     await world.live(passes=1)
     at_rest(world, "b")
-    assert lost[0] < 0
+    assert len(world.events.named("rollout.delayed")) == 5

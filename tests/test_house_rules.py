@@ -26,12 +26,10 @@ FOREIGN_PARTS = (
     ("python", "hosted"),
     ("registry.", "npmjs"),
     ("proxy.", "golang"),
-    # folders of a machine that something was made on
+    # folders of somebody's own machine
+    ("/ro", "ot/"),
+    ("/Us", "ers/"),
     ("/wo", "rk/"),
-    ("../sha", "red"),
-    ("/opt/", "pypi"),
-    ("/opt/", "wheels"),
-    ("/tmp/", "bash_jobs"),
 )
 FOREIGN = re.compile(rf"(?<!\w)({'|'.join(re.escape(''.join(parts)) for parts in FOREIGN_PARTS)})")
 

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
 import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sidecar.errors import Misconfigured, Transient
 from sidecar.journal import FILE_NAME, SqliteJournal
 from tests.fakes import FakeClock
 from tests.journal_contract import NEW, REPOSITORY, SERVICE, JournalContract, a_delivery, a_rollout
+from tests.small_disk import SmallDisk, expect_a_full_disk_told
 
 ROOT = Path(__file__).parents[1]
 VERSION = len(sql.MIGRATIONS)
@@ -274,79 +274,19 @@ def traced(monkeypatch):
     return last
 
 
-@dataclass
-class Disk:
-    folder: Path
-    fill: Callable[[], object]
-    free: Callable[[], object]
-
-
-@pytest.fixture
-def small_file_system(tmp_path: Path):
-    """A file system of two megabytes, where we may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "sidecar-test", str(folder)]
-    if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small file system needs root")
-    ballast = folder / "ballast"
-
-    def fill() -> None:
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
-            while True:
-                file.write(b"x" * 4096)
-
-    try:
-        yield Disk(folder, fill, ballast.unlink)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.fixture
 def small_file(tmp_path: Path, traced):
     """A file that SQLite itself keeps from growing."""
-    return Disk(
+    return SmallDisk(
         tmp_path,
         lambda: traced.asked(f"PRAGMA max_page_count = {traced.asked('PRAGMA page_count')}"),
         lambda: traced.asked("PRAGMA max_page_count = 1000000"),
     )
 
 
-@pytest.mark.parametrize("disk", ["small_file_system", "small_file"])
-async def test_a_full_disk_is_told_and_passes(request, open_journal, disk: str):
+async def test_a_full_disk_is_told_and_passes(small_file: SmallDisk, open_journal):
     """Without space every caller of a batch is told so and nothing of it is kept; with space all is well again."""
-    small: Disk = request.getfixturevalue(disk)
-    journal = await open_journal(small.folder)
-    await journal.accept(a_delivery("before"))
-    await journal.record(a_rollout())
-    small.fill()
-    calls = [journal.accept(a_delivery(f"d{number}", body=b"x" * 100_000)) for number in range(10)]
-    answers = await asyncio.gather(*calls, return_exceptions=True)
-    assert {type(answer) for answer in answers} == {Transient}
-    assert {str(answer) for answer in answers} == {
-        f"using the journal {str(small.folder / FILE_NAME)!r}: database or disk is full: no space is left; make some"
-    }
-    assert len({id(answer) for answer in answers}) == 10
-    with pytest.raises(Transient, match="no space is left"):
-        await journal.record(a_rollout(plan={"large": "x" * 1_000_000}))
-    assert await journal.open_rollout("docker:web") == a_rollout()
-    small.free()
-    await journal.accept(a_delivery("after"))
-    assert [delivery.id for delivery in await journal.unfinished_deliveries()] == ["before", "after"]
-    assert await journal.probe() is None
-
-
-async def test_a_probe_on_a_full_disk_says_so(small_file_system: Disk, open_journal):
-    """The probe writes: on a full disk it says what is wrong, and afterwards that nothing is."""
-    journal = await open_journal(small_file_system.folder)
-    small_file_system.fill()
-    for number in range(50):  # until the log's last page is written over
-        if (problem := await journal.probe()) is not None:
-            break
-        assert number < 49
-    assert "no space is left" in problem
-    small_file_system.free()
-    assert await journal.probe() is None
+    await expect_a_full_disk_told(await open_journal(small_file.folder), small_file)
 
 
 async def test_a_disk_that_fails_is_told_and_passes(tmp_path: Path, open_journal):
@@ -401,16 +341,6 @@ async def test_a_file_system_without_shared_memory_is_told(tmp_path: Path, open_
     )
     with pytest.raises(Misconfigured, match="has no write-ahead log; use a local disk"):
         await open_journal()
-
-
-async def test_no_space_for_a_new_journal_is_told(small_file_system: Disk, open_journal):
-    """A new journal on a full disk is not made by halves."""
-    small_file_system.fill()
-    with pytest.raises((Transient, Misconfigured), match=r"[Nn]o space"):
-        await open_journal(small_file_system.folder)
-    assert not (small_file_system.folder / FILE_NAME).exists()
-    small_file_system.free()
-    await open_journal(small_file_system.folder)
 
 
 # other versions

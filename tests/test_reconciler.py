@@ -28,6 +28,7 @@ from tests.fakes import (
     Killed,
     RecordedEvents,
     digest,
+    failing_first,
     image_id,
 )
 from tests.memory_journal import MemoryJournal
@@ -611,12 +612,7 @@ async def test_an_image_that_was_pruned_before_it_was_used_is_pulled_again() -> 
 async def test_an_engine_that_goes_away_in_the_gate_is_waited_for() -> None:
     """Its calls fail for a while, then the gate goes on; nothing is rejected."""
     world = World()
-    failing = [4]
-
-    def away() -> Exception | None:
-        failing[0] -= 1
-        return Unreachable("no such socket") if failing[0] >= 0 else None
-
+    away = failing_first(4, Unreachable("no such socket"))
     world.hints.on_wait = once(lambda: world.engine.fails.update(inspect_container=away))
     await world.live()
     at_rest(world, "b")
@@ -626,13 +622,10 @@ async def test_an_engine_that_goes_away_in_the_gate_is_waited_for() -> None:
 async def test_an_engine_that_goes_away_in_the_middle_of_a_rollback_is_waited_for() -> None:
     """What is told of the delay has a reason of its own beside that of the rollback."""
     world = World(new=Behaviour(unhealthy_after=1.0))
-    failing = [3]
+    fail = failing_first(3, Unreachable("no such socket"))
 
     def away() -> Exception | None:
-        if not any(call.startswith("remove web") for call in world.engine.calls):
-            return None
-        failing[0] -= 1
-        return Unreachable("no such socket") if failing[0] >= 0 else None
+        return fail() if any(call.startswith("remove web") for call in world.engine.calls) else None
 
     world.engine.fails["inspect_container"] = away
     assert await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0)) is None

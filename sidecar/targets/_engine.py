@@ -11,7 +11,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ import docker.errors
 import requests
 
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
+from sidecar.targets._answers import an_array, an_object, api_version_and_date, nothing, object_and_date
 from sidecar.targets._wire import EngineError, Silent, Wire
 from sidecar.targets.logtail import tail_of
 from sidecar.targets.pull import follow, is_refusal, without_secrets
@@ -87,22 +87,22 @@ class Engine:
 
     async def version(self) -> Json:
         """Give the engine's version, platform and the APIs it speaks."""
-        return await self._wire.fetch("GET", "/version", use=_object)
+        return await self._wire.fetch("GET", "/version", use=an_object)
 
     async def info(self) -> Json:
         """Give what the engine says of itself and its host."""
-        return await self._wire.fetch("GET", self._path("/info"), use=_object)
+        return await self._wire.fetch("GET", self._path("/info"), use=an_object)
 
     async def list_containers(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
         """List containers, stopped ones too, without inspecting each."""
         params = {"all": 1, **_filtered(filters)}
-        return await self._wire.fetch("GET", self._path("/containers/json"), params=params, use=_objects)
+        return await self._wire.fetch("GET", self._path("/containers/json"), params=params, use=an_array)
 
     async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
         """Give a container and the engine's clock as of that answer; None when there is none."""
         try:
             path = f"/containers/{_quoted(ident)}/json"
-            container, now = await self._wire.fetch("GET", self._path(path), use=_object_and_date)
+            container, now = await self._wire.fetch("GET", self._path(path), use=object_and_date)
             if self.api_version > LAST_API_WITH_MAC:
                 container["Config"]["MacAddress"] = await self._mac_address(path)
         except EngineError as error:
@@ -114,15 +114,11 @@ class Engine:
     async def inspect_image(self, ident: str) -> Json | None:
         """Give an image; None when there is none."""
         try:
-            return await self._wire.fetch("GET", self._path(f"/images/{_quoted(ident)}/json"), use=_object)
+            return await self._wire.fetch("GET", self._path(f"/images/{_quoted(ident)}/json"), use=an_object)
         except EngineError as error:
             if error.is_missing:
                 return None
             raise
-
-    async def list_images(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
-        """List images, without those that a build left between its steps."""
-        return await self._wire.fetch("GET", self._path("/images/json"), params=_filtered(filters), use=_objects)
 
     async def create_container(self, body: Json, *, name: str, platform: str | None) -> str:
         """Create a container from a raw request and give its id.
@@ -131,18 +127,13 @@ class Engine:
             NameConflict: the name is taken.
         """
         params = {"name": name, "platform": platform}
-        created: Json = await self._name("/containers/create", params=params, json=body, use=_object)
+        created: Json = await self._name("/containers/create", params=params, json=body, use=an_object)
         return str(created["Id"])
 
     async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
         """Connect a container to a network."""
         body = {"Container": container, "EndpointConfig": endpoint}
         await self._do("POST", f"/networks/{_quoted(network)}/connect", json=body)
-
-    async def disconnect_network(self, network: str, container: str, *, force: bool) -> None:
-        """Take a container out of a network."""
-        body = {"Container": container, "Force": force}
-        await self._do("POST", f"/networks/{_quoted(network)}/disconnect", json=body)
 
     async def start(self, ident: str) -> None:
         """Start a container; one that runs already is left alone."""
@@ -167,7 +158,7 @@ class Engine:
         Raises:
             NameConflict: the name is taken.
         """
-        await self._name(f"/containers/{_quoted(ident)}/rename", params={"name": name}, use=_nothing)
+        await self._name(f"/containers/{_quoted(ident)}/rename", params={"name": name}, use=nothing)
 
     async def set_restart_policy(self, ident: str, policy: Json) -> None:
         """Change a container's restart policy."""
@@ -203,14 +194,6 @@ class Engine:
     async def tag(self, image: str, *, repository: str, tag: str) -> None:
         """Let a tag name an image."""
         await self._do("POST", f"/images/{_quoted(image)}/tag", params={"repo": repository, "tag": tag})
-
-    async def untag(self, reference: str) -> None:
-        """Take a name off an image; one that names nothing is left alone."""
-        try:
-            await self._do("DELETE", f"/images/{_quoted(reference)}", params={"noprune": 1})
-        except EngineError as error:
-            if not error.is_missing:
-                raise
 
     async def remove_image(self, ident: str) -> bool:
         """Remove an image; say no when it is in use, has several names, or is not there."""
@@ -310,7 +293,7 @@ class Engine:
 
     async def _greet(self) -> float:
         """Give the engine's clock."""
-        spoken, now = await self._wire.fetch("GET", "/_ping", use=_api_version_and_date)
+        spoken, now = await self._wire.fetch("GET", "/_ping", use=api_version_and_date)
         if spoken:
             self._adopt(spoken)
         return now
@@ -319,7 +302,7 @@ class Engine:
         return "/v{}.{}".format(*version or self.api_version) + path
 
     async def _do(self, method: str, path: str, **request: Any) -> None:
-        await self._wire.fetch(method, self._path(path), use=_nothing, **request)
+        await self._wire.fetch(method, self._path(path), use=nothing, **request)
 
     async def _name(self, path: str, **request: Any) -> Any:
         try:
@@ -333,7 +316,7 @@ class Engine:
     async def _mac_address(self, path: str) -> str:
         """Ask in the last version that tells which address the user wanted; later ones hide it."""
         try:
-            older = await self._wire.fetch("GET", self._path(path, LAST_API_WITH_MAC), use=_object)
+            older = await self._wire.fetch("GET", self._path(path, LAST_API_WITH_MAC), use=an_object)
         except EngineError as error:
             if error.status == requests.codes.bad_request:  # an engine that no longer speaks it
                 return ""
@@ -345,7 +328,7 @@ class Engine:
     ) -> Json:
         request: Json = {"params": _filtered(filters), "read_seconds": _PRUNE_SECONDS}
         try:
-            return await self._wire.fetch("POST", self._path(path), use=_object, **request)
+            return await self._wire.fetch("POST", self._path(path), use=an_object, **request)
         except EngineError as error:
             if error.status == requests.codes.not_found and not is_everywhere:  # Podman keeps no builds
                 return {}
@@ -391,30 +374,3 @@ def _quoted(name: str) -> str:
 
 def _filtered(filters: Mapping[str, list[str]] | None) -> Json:
     return {"filters": json.dumps(filters)} if filters else {}
-
-
-def _nothing(response: requests.Response) -> None:
-    response.content  # noqa: B018 - read to its end, so that the connection can be used again
-
-
-def _object(response: requests.Response) -> Json:
-    answer: Json = response.json()
-    return answer
-
-
-def _objects(response: requests.Response) -> list[Json]:
-    answer: list[Json] = response.json()
-    return answer
-
-
-def _object_and_date(response: requests.Response) -> tuple[Json, float]:
-    return _object(response), _date(response)
-
-
-def _api_version_and_date(response: requests.Response) -> tuple[str | None, float]:
-    _nothing(response)
-    return response.headers.get("Api-Version"), _date(response)
-
-
-def _date(response: requests.Response) -> float:
-    return parsedate_to_datetime(response.headers.get("Date", "")).timestamp()

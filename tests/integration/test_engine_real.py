@@ -115,8 +115,8 @@ async def test_an_image_that_is_not_there_cannot_be_created_from(engine: RealEng
         assert (error.value.status, error.value.is_missing) == (404, True)
 
 
-async def test_a_network_is_joined_and_left(engine: RealEngine):
-    """A container is connected with its aliases and disconnected by force."""
+async def test_a_network_is_joined(engine: RealEngine):
+    """A container is connected with its aliases."""
     images.load(engine, web("1"), "web:1")
     engine.docker("network", "create", "back")
     async with connected(engine) as one:
@@ -125,10 +125,6 @@ async def test_a_network_is_joined_and_left(engine: RealEngine):
         found = await one.inspect_container("web")
         assert found is not None
         assert "shop" in found[0]["NetworkSettings"]["Networks"]["back"]["Aliases"]
-        await one.disconnect_network("back", ident, force=True)
-        found = await one.inspect_container("web")
-        assert found is not None
-        assert list(found[0]["NetworkSettings"]["Networks"]) == ["bridge"]
 
 
 async def test_a_stubborn_container_is_stopped_after_its_grace(engine: RealEngine):
@@ -156,19 +152,16 @@ async def test_the_last_lines_of_a_log_are_given(engine: RealEngine, tty: bool):
         assert sorted(text.split()) == ["second", "th\N{REPLACEMENT CHARACTER}rd"]
 
 
-async def test_images_are_named_listed_and_removed(engine: RealEngine):
-    """A tag is set and taken off; an image with two names or a container stays."""
+async def test_images_are_named_and_removed(engine: RealEngine):
+    """A tag is set; an image with two names or a container stays."""
     images.load(engine, web("1"), "web:1")
     async with connected(engine) as one:
         await one.tag("web:1", repository="sidecar/keep", tag="web")
         image = await one.inspect_image("web:1")
         assert image is not None
         assert sorted(image["RepoTags"]) == ["sidecar/keep:web", "web:1"]
-        listed = await one.list_images(filters={"reference": ["sidecar/keep"]})
-        assert [entry["Id"] for entry in listed] == [image["Id"]]
         assert not await one.remove_image(image["Id"])
-        for _ in range(2):
-            await one.untag("sidecar/keep:web")
+        engine.docker("rmi", "sidecar/keep:web")
         await one.create_container({"Image": "web:1"}, name="web", platform=None)
         assert not await one.remove_image(image["Id"])
         await one.remove_container("web", volumes=True)
