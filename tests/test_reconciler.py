@@ -517,6 +517,35 @@ async def test_another_updaters_candidate_holds_ours() -> None:
     assert {each["name"] for each in world.engine.containers.values()} == {"web", "web.sidecar-new"}
 
 
+async def test_what_bears_the_name_of_a_parked_one_holds_before_the_stop() -> None:
+    """The old one could not be renamed once it is stopped, so that it is not stopped at all."""
+    world = World()
+    world.engine.run("web.sidecar-old", REF, labels={}, state="created")
+    with pytest.raises(Transient, match=r"no rollout explains web\.sidecar-old; docker rm web\.sidecar-old"):
+        await world.reconciler().reconcile(TARGET, Cause("test", 0.0))
+    assert world.engine.calls == []
+
+
+async def test_a_tag_that_is_moved_while_the_new_one_is_created_brings_in_no_other_image() -> None:
+    """What was created on another image than the one that was pulled is removed again, and made anew."""
+    world = World()
+    offer(world, "c")
+    world.registry.tags[REF] = digest("b")
+    moved: list[str] = []
+
+    def move(engine: FakeEngine) -> None:
+        if engine.calls[-1].startswith("tag") and not moved:
+            moved.append(engine.calls[-1])
+            engine.tags[REF] = image_id("c")
+
+    world.engine.watch = move
+    assert await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0)) == 5
+    assert moved
+    (held,) = world.events.named("target.held")
+    assert "was moved to another image at that moment" in str(held["reason"])
+    assert [each["name"] for each in world.engine.containers.values()] == ["web"]
+
+
 # --- failures -------------------------------------------------------------------------------------------------------
 
 

@@ -411,6 +411,16 @@ async def test_a_body_that_does_not_arrive_is_408(aiohttp_client: Any, world: Wo
     assert not await world.kept()
 
 
+async def test_a_body_without_an_end_is_read_no_further_than_its_bound(aiohttp_client: Any, world: World):
+    """One that does not say how long it is has the answer as soon as it is too long, though it goes on."""
+    client = await serve(replace(world.receiver(), max_body_bytes=1000), aiohttp_client)
+    reader, writer = await send(client, head(HUB, "Transfer-Encoding: chunked"), b"3e9\r\n" + b"x" * 1001 + b"\r\n")
+    async with asyncio.timeout(10):  # long before we would give up waiting for the rest
+        assert (await reader.readline()).split()[1] == b"413"
+    writer.close()
+    assert not await world.kept()
+
+
 async def test_a_sender_that_goes_away_is_told_of_in_one_line(
     client: Client, world: World, caplog: pytest.LogCaptureFixture
 ):
