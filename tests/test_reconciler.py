@@ -609,6 +609,34 @@ async def test_without_a_journal_no_rollout_begins() -> None:
     assert world.engine.calls == []
 
 
+async def test_a_journal_that_fails_before_the_stop_stops_nothing() -> None:
+    """The new one is created by then, and the old one runs on; with a journal again it goes on from there."""
+    world = World()
+
+    def fill_the_disk(engine: FakeEngine) -> None:
+        if engine.calls[-1] == "create web.sidecar-new":
+            world.journal.problem = Transient("no space left on device")
+
+    world.engine.watch = fill_the_disk
+    reconciler = world.reconciler()
+    assert await reconciler.run_pass(TARGET, Cause("webhook", 0.0)) == 5
+    assert "stop web" not in world.engine.calls
+    world.engine.watch, world.journal.problem = None, None
+    assert await reconciler.run_pass(TARGET, Cause("retry", 0.0)) is None
+    at_rest(world, "b")
+
+
+async def test_an_image_for_another_platform_is_refused_and_touches_nothing() -> None:
+    """An index may have lost ours, or somebody pushed from another machine; that is no failure of the image's."""
+    world = World()
+    world.engine.offered[image_id("b")]["Architecture"] = "arm64"
+    assert await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0)) is None
+    (held,) = world.events.named("target.held")
+    assert held["reason"] == f"{digest('b')} is an image for linux/arm64, and {TARGET} runs one for linux/amd64"
+    assert "create web.sidecar-new" not in world.engine.calls
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+
+
 async def test_a_journal_that_fails_after_the_stop_does_not_stop_the_rollout() -> None:
     """It is finished from memory and from what the engine shows, and told."""
     world = World()
