@@ -22,6 +22,10 @@ class Transient(SidecarError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Postponed(Transient):
+    """Nothing failed, and it is not the time for it: the target is held and tried again, and nobody waits for it."""
+
+
 class Unreachable(Transient):
     """The engine does not answer: nothing can be said of any target, work waits until it is back."""
 

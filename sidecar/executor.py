@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from sidecar.core.decide import strategy_note, supersede, take_back
 from sidecar.core.decision import Cause, Step, Wait
 from sidecar.core.gate import is_untouched, next_step
+from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Refused, SidecarError, Transient, Unreachable
@@ -175,8 +176,9 @@ class Executor:
         if asked_by is None or run.rollout.phase is not Phase.UPDATING:
             return False
         try:
-            resolved = await self._registry.resolve(run.target.ref)
-            rejected = await self._journal.rejected(run.target.service, run.target.ref.name)
+            ref = ImageRef.parse(run.rollout.ref)  # as it was when it began
+            resolved = await self._registry.resolve(ref)
+            rejected = await self._journal.rejected(run.target.service, ref.name)
             pair = supersede(run.rollout, resolved, rejected=rejected, cause=asked_by, rollout_id=new_id())
             if pair is None:
                 return False

@@ -131,6 +131,7 @@ def _same(value: object) -> object:
 # The fields whose JSON is not the value itself.
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "delivery_ids": tuple,
+    "dependents": tuple,
     "strategy": Strategy,
     "from_": _read_revision,
     "to": _read_revision,

@@ -43,8 +43,10 @@ KEYS: Mapping[str, str] = {
     "duration_seconds": "How long it took, from when it was wanted; of the daemon: how long it ran.",
     "env": "ENV as set.",
     "error": "What failed: its type and its text.",
+    "exit_code": "Of the command; 75 of a pre-update hook says that it is not the time.",
     "from_digest": "What ran before.",
     "grace_seconds": "How long the step in hand is given.",
+    "hook": "pre-update or post-update.",
     "host": "Address it listens on.",
     "image": "The image reference as configured, normalised.",
     "image_id": "The engine's own id of an image.",
@@ -55,6 +57,7 @@ KEYS: Mapping[str, str] = {
     "logger": "The library's logger.",
     "message": "What the library said.",
     "method": "The request's method.",
+    "output": "The last lines that a command wrote.",
     "phase": "Phase of the rollout.",
     "pid": "Process id.",
     "port": "Port it listens on.",
@@ -80,6 +83,7 @@ _DELIVERY = ("delivery_id", "source", "remote", "pusher", "images", "reason", "s
 _PASS = ("target", "cause", "delivery_ids", "image", "digest", "reason")
 _ROLLOUT = (*_PASS, "rollout_id", "from_digest", "phase")
 _PHASE = (*_ROLLOUT, "duration_seconds", "log_tail")
+_HOOK = ("target", "rollout_id", "hook", "reason", "exit_code", "duration_seconds", "output")
 
 EVENTS: Mapping[str, Event] = {
     "daemon.started": _event("info", "It serves.", "version", "env", "host", "port", "admin_port", "state_dir", "pid"),
@@ -134,6 +138,9 @@ EVENTS: Mapping[str, Event] = {
     "rollout.changed": _event(
         "info", "What the recreate changed beside the image.", "target", "rollout_id", "difference"
     ),
+    "hook.succeeded": _event("info", "A command of the user ran in a container.", *_HOOK),
+    "hook.failed": _event("warning", "A command of the user failed, or says that it is not the time.", *_HOOK),
+    "hook.skipped": _event("warning", "A command of the user was not run.", *_HOOK),
     "rollout.delayed": _event("warning", "A call failed; it is tried again.", *_ROLLOUT),
     "pass.crashed": _event("error", "A defect of Sidecar; the target is looked at again.", "target", "error"),
     "journal.failed": _event("error", "The journal cannot be written.", *_ROLLOUT),

@@ -15,7 +15,7 @@ from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.order import Member, Verdict, group_of, order
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Target
-from sidecar.errors import SidecarError, Transient
+from sidecar.errors import Postponed, SidecarError, Transient
 from sidecar.executor import Executor, facts_of
 from sidecar.judging import Asked, Judged
 from sidecar.ports import Ports
@@ -245,7 +245,7 @@ class Reconciler:
             return Hold(str(error), is_failure=True)
         pause = min(_FIRST_RETRY_SECONDS * 2 ** self._failures.get(target_id, 0), _LONGEST_RETRY_SECONDS)
         pause = max(pause, error.retry_after_seconds or 0.0)
-        return Hold(str(error), retry_at=self._ports.clock.now() + pause, is_failure=True)
+        return Hold(str(error), retry_at=self._ports.clock.now() + pause, is_failure=not isinstance(error, Postponed))
 
     def _tell(self, target_id: str, verdict: Verdict, cause: Cause) -> None:
         """Write the one line that says what came of a pass."""

@@ -206,11 +206,18 @@ class FakeEngine:
         return ident
 
     def run(
-        self, name: str, image: str, *, labels: Mapping[str, str], restart: str = "always", state: str = "running"
+        self,
+        name: str,
+        image: str,
+        *,
+        labels: Mapping[str, str],
+        restart: str = "always",
+        state: str = "running",
+        **options: Any,
     ) -> str:
-        """Have a container run, as a person made it."""
+        """Have a container run, as a person made it; the options are of its host configuration."""
         config = {"Image": image, "Labels": dict(labels), "Env": []}
-        host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default"}
+        host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default", **options}
         ident = self._make({**config, "HostConfig": host}, name)
         if state != "created":
             self.begin(self.containers[ident])
@@ -265,7 +272,7 @@ class FakeEngine:
         if each is None:
             return None
         self._settle(each)
-        return self._shown(each), self.clock.time
+        return (self._shown(each), self.clock.time) if each["id"] in self.containers else None
 
     async def inspect_image(self, ident: str) -> Json | None:
         self._called("inspect_image")
@@ -326,10 +333,20 @@ class FakeEngine:
         with self._point(f"start {each['name']}"):
             if self.behaviours[each["image"]].refuses_start:
                 each["error"], each["code"] = "exec: no such file", 127
+                self._auto_remove(each)
                 raise EngineError("exec: no such file", status=400)
+            if (of := _namespace_of(each)) is not None and not self.containers.get(of, {"up": False})["up"]:
+                raise EngineError(f"cannot join network of a non running container: {of}", status=409)
             self._settle(each)
             if not each["up"]:
                 self.begin(each)
+
+    async def restart(self, ident: str, *, grace_seconds: int) -> None:
+        del grace_seconds
+        each = self._get(ident)
+        with self._point(f"restart {each['name']}"):
+            self.end(each, 143)
+            self.begin(each)
 
     async def stop(self, ident: str, *, grace_seconds: int) -> None:
         del grace_seconds
@@ -359,6 +376,8 @@ class FakeEngine:
     async def set_restart_policy(self, ident: str, policy: Json) -> None:
         each = self._get(ident)
         with self._point(f"restart policy {each['name']} {policy['Name']}"):
+            if each["host"].get("AutoRemove"):
+                raise EngineError("restart policy cannot be updated because AutoRemove is enabled", status=409)
             each["host"]["RestartPolicy"] = dict(policy)
 
     async def remove_container(self, ident: str, *, volumes: bool, force: bool = False) -> None:
@@ -387,11 +406,14 @@ class FakeEngine:
 
     def reboot(self) -> None:
         """Start the host again: who runs again is up to the restart policies."""
-        for each in self.containers.values():
+        for each in list(self.containers.values()):
             was_up = each["up"]
             each["up"] = False
+            self._auto_remove(each)
             policy = each["host"]["RestartPolicy"].get("Name")
-            if each["started_at"] and (policy == "always" or (policy == "unless-stopped" and was_up)):
+            is_to_run = policy == "always" or (policy == "unless-stopped" and was_up)
+            of = self.containers.get(_namespace_of(each) or each["id"], {"started_at": None})
+            if each["started_at"] and is_to_run and (of is each or of["up"]):
                 self.begin(each)
 
     def begin(self, each: Json) -> None:
@@ -400,6 +422,13 @@ class FakeEngine:
     def end(self, each: Json, code: int) -> None:
         """Let a container end now."""
         each |= {"up": False, "code": code, "finished_at": self.clock.time}
+        self._auto_remove(each)
+
+    def _auto_remove(self, each: Json) -> None:
+        if each["host"].get("AutoRemove"):
+            del self.containers[each["id"]]
+            used = {other["volume"] for other in self.containers.values()}
+            self.volumes -= set(each["own_volumes"]) - used
 
     def _settle(self, each: Json) -> None:
         """Let happen what would have happened to a container by now."""
@@ -410,7 +439,8 @@ class FakeEngine:
         if crashes and each["host"]["RestartPolicy"].get("Name") in ("always", "unless-stopped", "on-failure"):
             each["restarts"] = crashes
         elif crashes:
-            each |= {"up": False, "code": 1, "finished_at": each["started_at"] + behaviour.exits_after}
+            self.end(each, 1)
+            each["finished_at"] = each["started_at"] + behaviour.exits_after
 
     def _make(self, body: Json, name: str) -> str:
         self._made += 1
@@ -420,6 +450,10 @@ class FakeEngine:
         if image is None:
             raise EngineError(f"no such image: {reference}", status=404)
         host = deepcopy(body["HostConfig"])
+        if host.get("AutoRemove") and host["RestartPolicy"].get("Name") not in ("", "no"):
+            raise EngineError("can't create 'AutoRemove' container with restart policy", status=400)
+        if (of := _namespace_of({"host": host})) is not None and of not in self.containers:
+            raise EngineError(f"No such container: {of}", status=404)
         taken = {mount["Target"]: mount["Source"] for mount in host.get("Mounts") or []}
         own = [] if "/data" in taken else [f"volume-{self._made}"]
         self.volumes |= set(own)
@@ -510,6 +544,11 @@ def failing_first(times: int, error: Exception) -> Callable[[], Exception | None
     """Make what a fake asks before a call: it fails so often, and is well from then on."""
     left = iter(range(times))
     return lambda: error if next(left, None) is not None else None
+
+
+def _namespace_of(each: Json) -> str | None:
+    kind, _, of = str(each["host"].get("NetworkMode", "")).partition(":")
+    return of if kind == "container" else None
 
 
 def ident_of(image: Json, wanted: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,8 @@ class World:
     new: Behaviour = field(default_factory=Behaviour)
     old: Behaviour = field(default_factory=Behaviour)
     is_first: bool = True
+    options: dict[str, object] = field(default_factory=dict)
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock, bomb=self.bomb)
@@ -72,7 +75,16 @@ class World:
         if not self.is_first:
             self.engine.has_image("0", repository="registry.test/web", pulled=True)
             self.engine.tags["sidecar-previous:web"] = image_id("0")
-        self.old_id = self.engine.run("web", REF, labels=self.labels, restart=self.restart, state=self.state)
+        self.old_id = self.engine.run(
+            "web", REF, labels=self.labels, restart=self.restart, state=self.state, **self.options
+        )
+        for name, options in self.others.items():
+            values = {
+                key: value.format(web=self.old_id) if isinstance(value, str) else value
+                for key, value in options.items()
+            }
+            self.engine.run(name, REF, **({"labels": {}} | values))
+        self.other_ids = {name: self.engine.named(name)["id"] for name in self.others}  # type: ignore[index]
         self.engine.watch = self.look
         self.lost: list[str] = []
 
@@ -126,18 +138,38 @@ class World:
 def at_rest(world: World, letter: str) -> None:
     """Hold that exactly one container is left, on this image, as it was configured."""
     assert world.lost == []
-    assert [each["name"] for each in world.engine.containers.values()] == ["web"]
+    assert {each["name"] for each in world.engine.containers.values()} == {"web", *world.others}
     container = world.engine.named("web")
     assert container is not None
     assert container["image"] == image_id(letter)
     assert container["host"]["RestartPolicy"]["Name"] == world.restart
-    assert container["up"] is (world.state != "exited")
+    assert container["up"] is (world.state not in ("exited", "created"))
     assert container["paused"] is (world.state == "paused")
     assert world.engine.tags[REF] == image_id(letter)
-    assert world.engine.volumes == {"volume-1"}
+    assert world.engine.volumes == {f"volume-{number}" for number in range(1, 2 + len(world.others))}
+    for name in world.others:
+        goes_along(world, name)
     assert container["volume"] == "volume-1"
     kept = {name: image for name, image in world.engine.tags.items() if name != REF}
     assert kept == ({} if letter == "a" else {"sidecar-previous:web": image_id("a")})
+
+
+def goes_along(world: World, name: str) -> None:
+    """Hold that another container is as it was, and has what it had of the one that is in place now."""
+    other, options = world.engine.named(name), world.others[name]
+    container = world.engine.named("web")
+    assert other is not None
+    assert container is not None
+    assert other["image"] == image_id("a")
+    assert other["volume"] == f"volume-{2 + list(world.others).index(name)}"
+    assert other["host"]["RestartPolicy"]["Name"] == options.get("restart", "always")
+    assert other["up"] is (options.get("state", "running") in ("running", "paused"))
+    assert other["paused"] is (options.get("state") == "paused")
+    if "NetworkMode" in options:
+        assert other["host"]["NetworkMode"] in (f"container:{container['id']}", options["NetworkMode"])
+    if "VolumesFrom" in options:
+        assert other["host"]["VolumesFrom"] == options["VolumesFrom"]
+        assert (other["id"] != world.other_ids[name]) is (container["id"] != world.old_id)
 
 
 def cleaned(world: World, letter: str) -> None:
@@ -159,6 +191,21 @@ class Scenario:
 SUCCEEDS = [Phase.UPDATING, Phase.FINISHING, Phase.SUCCEEDED]
 ROLLS_BACK = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
 FAILS = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.FAILED]
+
+
+NETWORK = {"NetworkMode": "container:{web}"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "net": {**NETWORK, "restart": "unless-stopped"},
+    "volumes": {"VolumesFrom": ["web"], "state": "paused", "restart": "no"},
+    "stopped": {**NETWORK, "state": "exited", "restart": "no"},
+}
+
+
+def self_removing(bomb: Bomb, **more: Any) -> World:
+    """Make a world whose container was made with `--rm`."""
+    return World(bomb=bomb, restart="no", options={"AutoRemove": True}, **more)
+
+
 SCENARIOS = {
     "good": Scenario(lambda bomb: World(bomb=bomb), "b", SUCCEEDS, Keep),
     "good again": Scenario(lambda bomb: World(bomb=bomb, is_first=False), "b", SUCCEEDS, Keep),
@@ -184,6 +231,26 @@ SCENARIOS = {
     "does not start": Scenario(lambda bomb: World(bomb=bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold),
     "unhealthy and paused": Scenario(
         lambda bomb: World(bomb=bomb, state="paused", new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "with others": Scenario(lambda bomb: World(bomb=bomb, others=OTHERS), "b", SUCCEEDS, Keep),
+    "with others, unhealthy": Scenario(
+        lambda bomb: World(bomb=bomb, others=OTHERS, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "removes itself": Scenario(self_removing, "b", SUCCEEDS, Keep),
+    "removes itself, unhealthy": Scenario(
+        lambda bomb: self_removing(bomb, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "removes itself, exits": Scenario(
+        lambda bomb: self_removing(bomb, new=Behaviour(healthy_after=None, exits_after=1.0)), "a", ROLLS_BACK, Hold
+    ),
+    "removes itself, does not start": Scenario(
+        lambda bomb: self_removing(bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold
+    ),
+    "removes itself, and was never started": Scenario(
+        lambda bomb: self_removing(bomb, state="created", labels=LABELS | {"sidecar.when-stopped": "recreate"}),
+        "b",
+        SUCCEEDS,
+        Keep,
     ),
     "both broken": Scenario(
         lambda bomb: World(bomb=bomb, new=Behaviour(unhealthy_after=2.0), old=Behaviour(unhealthy_after=1.0)),
@@ -257,8 +324,26 @@ async def test_a_reboot_of_an_hour_ends_as_it_should_or_with_a_clean_rollback(na
         at_rest(world, "b" if world.phases() == SUCCEEDS else "a")
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", ["removes itself", "removes itself, unhealthy"])
+async def test_a_reboot_takes_a_container_made_with_rm_unless_its_rollout_had_begun(name: str) -> None:
+    """The engine removes such containers at its start; what a rollout had in hand is made again from the journal."""
+    scenario = SCENARIOS[name]
+    for kill_at in range(1, len(await points_of(scenario)) + 1):
+        world = scenario.make(Bomb(kill_at={kill_at}))
+        with pytest.raises(Killed):
+            await world.reconciler().reconcile(TARGET, Cause("test", world.clock.now()))
+        in_hand = await world.journal.open_rollout(TARGET)
+        world.engine.reboot()
+        await world.live()
+        is_left = [each["name"] for each in world.engine.containers.values()]
+        # One that has passed its gate is anybody's again.
+        is_ours = in_hand is not None and in_hand.is_begun and in_hand.phase is not Phase.FINISHING
+        assert is_left == (["web"] if is_ours else []), kill_at
+
+
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["good", "unhealthy"])
+@pytest.mark.parametrize("name", ["good", "unhealthy", "removes itself"])
 async def test_kills_at_any_two_points_change_nothing_of_the_end(name: str) -> None:
     """Killed twice, at every pair of side effects, the end is that of the uncrashed run."""
     scenario = SCENARIOS[name]

@@ -49,7 +49,7 @@ async def test_what_would_be_lost_is_said_before_anything_is_begun() -> None:
     world = World()
     container = world.engine.named("web")
     assert container is not None
-    container["host"]["AutoRemove"] = True
+    container["config"]["Labels"]["com.docker.swarm.task.id"] = "some"
     verdict = await world.reconciler().reconcile(TARGET, CAUSE)
     assert isinstance(verdict, Hold)
     assert verdict.reason.startswith("web cannot be recreated without a loss: ")

@@ -46,7 +46,8 @@ def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     # Before the goal's container was started, engine calls of ours take names and give them. Afterwards others did.
     was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
     if instance is None:
-        return was_in_place
+        # One that was made with `--rm` is gone once it has ended, whoever ended it.
+        return was_in_place and not rollout.auto_remove
     if instance == rollout.from_.instance:
         return was_in_place and rollout.phase is not Phase.ROLLING_BACK
     return instance != rollout.superseded
@@ -64,6 +65,9 @@ def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     if _was_touched_first(rollout, observed):
         return rollout.enter(Phase.ABANDONED, f"is {observed.state} and was {rollout.run_state} before; not by us")
+    if observed.instance is None and rollout.auto_remove and rollout.goal_starts >= MOST_RESTARTS:
+        words = f"ended {rollout.goal_starts} times, and was made with --rm, so that nothing is left to look at"
+        return rollout.enter(Phase.ROLLING_BACK, words)
     if observed.instance is None or observed.instance != rollout.to.instance or observed.is_doubled:
         return Step()
     if rollout.run_state in (State.EXITED, State.CREATED):
@@ -85,8 +89,8 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 
 
 def _was_touched_first(rollout: Rollout, observed: Observed) -> bool:
-    """Say whether somebody stopped, started or paused the old one before anything of ours was there."""
-    is_old = observed.instance is not None and observed.instance == rollout.from_.instance
+    """Say whether somebody stopped, started, paused or removed the old one before anything of ours was there."""
+    is_old = rollout.from_.instance is not None and observed.instance in (rollout.from_.instance, None)
     return is_old and observed.at_rest and not rollout.is_begun and not is_untouched(rollout, observed)
 
 

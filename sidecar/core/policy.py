@@ -38,6 +38,18 @@ class WhenStopped(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A command that is run in the container itself, by its shell.
+
+    Attributes:
+        timeout_seconds: how long it may take; None: as long as it takes.
+    """
+
+    command: str
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The labels of one target, read.
 
@@ -46,6 +58,8 @@ class Policy:
         deadline_seconds: how long it may take to become healthy, from its first start.
         settle_seconds: how long to wait after the first hint of a quiet target; None means as set for all.
         depends_on: names of services or containers that are updated before it, beside Compose's own.
+        pre_update: what is run in the old one before anything is touched; where it fails, nothing is.
+        post_update: what is run in the new one once it has passed its gate.
         scope: which of several Sidecars on one engine it belongs to; None is the one without a scope.
     """
 
@@ -58,6 +72,8 @@ class Policy:
     rollback: bool = True
     when_stopped: WhenStopped = WhenStopped.HOLD
     depends_on: tuple[str, ...] = ()
+    pre_update: Hook | None = None
+    post_update: Hook | None = None
     scope: str | None = None
 
 
@@ -68,8 +84,6 @@ _NOT_YET = {
     "approval": "auto",
     "window": "always",
     "min-age": "0",
-    "hook.pre-update": "",
-    "hook.post-update": "",
 }
 _KNOWN = frozenset(
     {
@@ -85,10 +99,15 @@ _KNOWN = frozenset(
         "scope",
         "drain",
         "start-first-volumes",
+        "hook.pre-update",
+        "hook.pre-update-timeout",
+        "hook.post-update",
+        "hook.post-update-timeout",
         *_NOT_YET,
     }
 )
 
+_HOOK_SECONDS = 300.0
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -155,8 +174,16 @@ def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> 
         rollback=_read(ours, "rollback", parse_bool, True),
         when_stopped=_read(ours, "when-stopped", WhenStopped, WhenStopped.HOLD),
         depends_on=_names(ours.get("depends-on", "")),
+        pre_update=_hook(ours, "hook.pre-update"),
+        post_update=_hook(ours, "hook.post-update"),
         scope=ours.get("scope", "").strip() or None,
     )
+
+
+def _hook(labels: Mapping[str, str], key: str) -> Hook | None:
+    timeout = _read(labels, f"{key}-timeout", parse_duration, _HOOK_SECONDS)
+    command = labels.get(key, "").strip()
+    return Hook(command=command, timeout_seconds=timeout or None) if command else None
 
 
 def _read(labels: Mapping[str, str], key: str, parse: Callable[[str], _T], default: _D) -> _T | _D:

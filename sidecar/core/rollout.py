@@ -59,6 +59,8 @@ class Rollout:
         started_at: when the pass began that started it (our clock, seconds since 1970).
         run_state: the state of the old container that the new one is left in.
         plan: what the driver prepared, for the driver only; None until everything that can fail cheaply is done.
+        dependents: ids of targets that are stopped, made again or started anew together with this one.
+        auto_remove: the engine removes its container as soon as that ends (``--rm``), so none is ever put aside.
         superseded: the instance of a rollout that this one took the place of, which is in the way.
         goal_started_at: first start of the container that this phase wants to see running (engine's clock).
         goal_starts: how often we started it again after it had exited.
@@ -89,6 +91,8 @@ class Rollout:
     run_state: State
     phase: Phase = Phase.UPDATING
     plan: Mapping[str, Any] | None = None
+    dependents: tuple[str, ...] = ()
+    auto_remove: bool = False
     superseded: str | None = None
     goal_started_at: float | None = None
     goal_starts: int = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -35,9 +35,11 @@ OLDEST_API: Final = (1, 41)
 LAST_API_WITH_MAC: Final = (1, 51)
 
 _STOP_MARGIN_SECONDS = 30
+_REMOVAL_SECONDS = 30
 _PRUNE_SECONDS = 600
 _PULL_SILENCE_SECONDS = 600
 _EVENT_SILENCE_SECONDS = 600
+_NO_END_SECONDS = 7 * 86400.0
 _LOG_BYTES = 64 * 1024
 
 
@@ -145,12 +147,7 @@ class Engine:
         Raises:
             Transient: it still runs well after the grace; the engine goes on stopping it.
         """
-        seconds = max(grace_seconds, 0) + _STOP_MARGIN_SECONDS
-        path, params = f"/containers/{_quoted(ident)}/stop", {"t": grace_seconds}
-        try:
-            await self._do("POST", path, params=params, read_seconds=seconds)
-        except Silent as error:
-            raise Transient(str(error)) from error
+        await self._patiently(f"/containers/{_quoted(ident)}/stop", grace_seconds)
 
     async def rename(self, ident: str, name: str) -> None:
         """Give a container another name.
@@ -173,12 +170,18 @@ class Engine:
         await self._do("POST", f"/containers/{_quoted(ident)}/unpause")
 
     async def remove_container(self, ident: str, *, volumes: bool, force: bool = False) -> None:
-        """Remove a container, with its anonymous volumes if told; one that is gone or going is left alone."""
+        """Remove a container, with its anonymous volumes if told; what is gone is left alone, and waited for if going.
+
+        Raises:
+            Transient: it is still going after a while.
+        """
         params = {"v": int(volumes), "force": int(force)}
         try:
             await self._do("DELETE", f"/containers/{_quoted(ident)}", params=params)
         except EngineError as error:
-            if not error.is_missing and "already in progress" not in str(error):
+            if "already in progress" in str(error):
+                await self._await_removal(ident)
+            elif not error.is_missing:
                 raise
 
     async def remove_volume(self, name: str) -> bool:
@@ -228,6 +231,52 @@ class Engine:
 
         params = {"stdout": 1, "stderr": 1, "tail": tail}
         return await self._wire.fetch("GET", self._path(f"/containers/{_quoted(ident)}/logs"), params=params, use=use)
+
+    async def create_exec(self, ident: str, command: Sequence[str], *, env: Mapping[str, str]) -> str:
+        """Prepare a command in a running container and give its id."""
+        body = {
+            "Cmd": list(command),
+            "Env": [f"{name}={value}" for name, value in env.items()],
+            "AttachStdout": True,
+            "AttachStderr": True,
+        }
+        path = self._path(f"/containers/{_quoted(ident)}/exec")
+        return str((await self._wire.fetch("POST", path, json=body, use=an_object))["Id"])
+
+    async def start_exec(self, ident: str, *, timeout_seconds: float | None) -> str:
+        """Run a prepared command to its end and give the last of its output.
+
+        Raises:
+            TimeoutError: it still runs; nothing can end it from here.
+        """
+        ends_at = time.monotonic() + (timeout_seconds or _NO_END_SECONDS)
+
+        def pieces(response: requests.Response) -> Iterator[bytes]:
+            for piece in response.iter_content(None):
+                yield piece
+                if time.monotonic() > ends_at:
+                    raise TimeoutError
+
+        def use(response: requests.Response) -> str:
+            return tail_of(pieces(response), limit_bytes=_LOG_BYTES)
+
+        request: Json = {"json": {"Detach": False, "Tty": False}, "read_seconds": timeout_seconds or _NO_END_SECONDS}
+        try:
+            return await self._wire.fetch("POST", self._path(f"/exec/{_quoted(ident)}/start"), use=use, **request)
+        except Silent as error:
+            raise TimeoutError from error
+
+    async def inspect_exec(self, ident: str) -> Json:
+        """Give whether a command still runs, and its exit code."""
+        return await self._wire.fetch("GET", self._path(f"/exec/{_quoted(ident)}/json"), use=an_object)
+
+    async def restart(self, ident: str, *, grace_seconds: int) -> None:
+        """Stop a container, killing it after the grace, and start it again.
+
+        Raises:
+            Transient: it takes much longer than the grace; the engine goes on with it.
+        """
+        await self._patiently(f"/containers/{_quoted(ident)}/restart", grace_seconds)
 
     async def pull(
         self,
@@ -304,6 +353,13 @@ class Engine:
     async def _do(self, method: str, path: str, **request: Any) -> None:
         await self._wire.fetch(method, self._path(path), use=nothing, **request)
 
+    async def _patiently(self, path: str, grace_seconds: int) -> None:
+        seconds = max(grace_seconds, 0) + _STOP_MARGIN_SECONDS
+        try:
+            await self._do("POST", path, params={"t": grace_seconds}, read_seconds=seconds)
+        except Silent as error:
+            raise Transient(str(error)) from error
+
     async def _name(self, path: str, **request: Any) -> Any:
         try:
             return await self._wire.fetch("POST", self._path(path), **request)
@@ -322,6 +378,16 @@ class Engine:
                 return ""
             raise
         return str(older["Config"].get("MacAddress") or "")
+
+    async def _await_removal(self, ident: str) -> None:
+        path, params = f"/containers/{_quoted(ident)}/wait", {"condition": "removed"}
+        try:
+            await self._do("POST", path, params=params, read_seconds=_REMOVAL_SECONDS)
+        except Silent as error:
+            raise Transient(str(error)) from error
+        except EngineError as error:
+            if not error.is_missing:
+                raise
 
     async def _prune(
         self, path: str, filters: Mapping[str, list[str]] | None = None, *, is_everywhere: bool = True

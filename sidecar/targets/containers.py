@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -120,27 +119,3 @@ def image_of(image: Json | None, ident: str, ref: ImageRef) -> Image:
 def platform_of(image: Json) -> str:
     """Give ``os/architecture`` and the variant of an inspected image."""
     return "/".join(filter(None, (image.get("Os"), image.get("Architecture"), image.get("Variant"))))
-
-
-def sharers(others: Collection[Json], container_id: str, name: str) -> list[str]:
-    """Name the containers that have a namespace, volumes or a link of this one, and would lose it with it."""
-    names = {other["Name"].lstrip("/") for other in others}
-
-    def is_this_one(given: str) -> bool:
-        # Volumes may be asked for by the beginning of an id; the engine takes a name before that.
-        return given == name or (given not in names and container_id.startswith(given))
-
-    return sorted(
-        other["Name"].lstrip("/")
-        for other in others
-        if other["Id"] != container_id and any(map(is_this_one, _parents(other["HostConfig"])))
-    )
-
-
-def _parents(host: Json) -> set[str]:
-    """Give the containers that one of this configuration was made from, by name or id as the engine shows them."""
-    modes = [str(host.get(key) or "").partition(":") for key in ("NetworkMode", "IpcMode", "PidMode")]
-    parents = {parent for kind, _, parent in modes if kind == "container"}
-    parents |= {entry.partition(":")[0] for entry in host.get("VolumesFrom") or []}
-    # A link of the default network holds on to the container itself, under whatever name that has.
-    return parents | {link.partition(":")[0].lstrip("/") for link in host.get("Links") or []}

@@ -174,10 +174,26 @@ def is_pinned(target: Target) -> bool:
     return target.ref.digest is not None and target.refusal == _pinned(target.ref.digest)
 
 
+def asks_for_restart(labels: Mapping[str, str], of: Mapping[str, str]) -> bool:
+    """Say whether a container is to be started anew after another one was recreated: Compose's ``restart: true``.
+
+    Args:
+        labels: of the one that may ask.
+        of: those of the other one.
+    """
+    is_together = _PROJECT in of and labels.get(_PROJECT) == of[_PROJECT] and labels.get(_ONE_OFF) != "True"
+    return is_together and (of.get(_SERVICE, ""), True) in _compose_depends_on(labels)
+
+
+def _compose_depends_on(labels: Mapping[str, str]) -> list[tuple[str, bool]]:
+    # Compose writes `db:service_healthy:true,cache:service_started:false`.
+    parts = [part.split(":") for part in labels.get(_DEPENDS_ON, "").split(",") if part]
+    return [(name, rest[-1:] == ["true"]) for name, *rest in parts]
+
+
 def _depends_on(labels: Mapping[str, str], policy: Policy, project: str | None) -> tuple[str, ...]:
     if project is None:
         return tuple(f"docker:{name}" for name in policy.depends_on)
-    # Compose writes `db:service_healthy:true,cache:service_started:false`.
-    compose = [part.partition(":")[0] for part in labels.get(_DEPENDS_ON, "").split(",") if part]
+    compose = [name for name, _ in _compose_depends_on(labels)]
     names = dict.fromkeys([*compose, *policy.depends_on])
     return tuple(f"docker:{project}/{name}" for name in names)

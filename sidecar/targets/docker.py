@@ -6,7 +6,6 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sidecar.core.image import ImageRef
@@ -16,14 +15,16 @@ from sidecar.errors import Transient
 from sidecar.ports import Events, Unmanaged
 from sidecar.targets import containers as reading
 from sidecar.targets import discovery, sequence
-from sidecar.targets._engine import Engine, NameConflict
+from sidecar.targets._engine import Engine
+from sidecar.targets.acting import Actor
+from sidecar.targets.calls import Blocked, Create, Of
+from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.images import Images, unused_images
-from sidecar.targets.looking import Look, look
-from sidecar.targets.losses import difference
+from sidecar.targets.looking import Look, beside, look
 from sidecar.targets.names import (
     CANDIDATE_SUFFIX,
-    PARKED_SUFFIX,
+    is_full_id,
     is_image_id,
     is_in_place,
     own_name,
@@ -32,7 +33,7 @@ from sidecar.targets.names import (
 )
 from sidecar.targets.preparing import Preparer
 from sidecar.targets.sequence import Slot, Slots
-from sidecar.targets.spec import CreateRequest, stop_grace_seconds
+from sidecar.targets.spec import CreateRequest
 
 Json = dict[str, Any]
 _LOG_LINES = 30
@@ -45,7 +46,8 @@ class DockerDriver:
     def __init__(self, engine: Engine, images: Images, *, events: Events, scope: Scope) -> None:
         self._engine = engine
         self._images = images
-        self._preparer = Preparer(engine, images)
+        self._preparer = Preparer(engine, images, own_id=scope.own_id)
+        self._actor = Actor(engine, images, events=events)
         self._events = events
         self._scope = scope
         # The configured reference of containers that the list shows by their image's id; it never changes.
@@ -139,6 +141,23 @@ class DockerDriver:
             tag_image=tag_image,
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
             previous_image=previous,
+            dependents=tuple([await self._dependent(each) for each in (rollout.plan or {}).get("dependents", ())]),
+            now=seen.now,
+        )
+
+    async def _dependent(self, planned: Json) -> Dependent:
+        """Look at one of those that go with the target."""
+        current, candidate = await beside(self._engine, planned["name"])
+        wanted = CreateRequest.from_json(planned["request"]) if planned["is_remade"] else None
+        return Dependent(
+            **{key: planned[key] for key in ("name", "id", "image_id", "is_remade", "shares_namespace")},
+            run_state=State(planned["run_state"]),
+            needs=frozenset(planned["needs"]),
+            stays=frozenset(planned["stays"]),
+            is_started=planned.get("is_started", False),
+            is_paused=planned.get("is_paused", False),
+            current=_beside(current, wanted),
+            candidate=_beside(candidate, wanted),
         )
 
     async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
@@ -172,82 +191,16 @@ class DockerDriver:
         if call is None:  # what was to be done has come about since the look that asked for it
             msg = f"{target.name} changed at that moment; looking again"
             raise Transient(msg)
-        if isinstance(call, sequence.Blocked):
+        if isinstance(call, Blocked):
             msg = f"another updater is at work: {target.name + CANDIDATE_SUFFIX} ({call.container_id[:12]}) is not ours"
             raise Transient(msg)
+        chosen = f"{type(call.call).__name__} {call.name}" if isinstance(call, Of) else type(call).__name__
         self._events.publish(
-            "rollout.stepped", target=target.id, rollout_id=rollout.id, phase=rollout.phase, step=type(call).__name__
+            "rollout.stepped", target=target.id, rollout_id=rollout.id, phase=rollout.phase, step=chosen
         )
-        if isinstance(call, sequence.Create) and not rollout.is_begun:
+        if isinstance(call, Create) and not rollout.is_begun:
             rollout = await self._preparer.renew(target, rollout)
-        if isinstance(call, sequence.Remove) and rollout.phase is Phase.FINISHING:
-            await self._tell_difference(target, rollout)
-        return await self._make(call, target, rollout)
-
-    async def _make(self, call: sequence.Call, target: Target, rollout: Rollout) -> Rollout:
-        engine = self._engine
-        match call:
-            case sequence.Create(is_old=is_old):
-                return await self._learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
-            case sequence.Adopt(container_id=found, is_old=is_old):
-                return await self._learned(rollout, found, is_old=is_old)
-            case sequence.Stop(container_id=ident):
-                await self._stop(ident)
-            case sequence.Start(container_id=ident):
-                await engine.start(ident)
-            case sequence.Pause(container_id=ident):
-                await engine.pause(ident)
-            case sequence.Unpause(container_id=ident):
-                await engine.unpause(ident)
-            case sequence.SetRestartPolicy(container_id=ident, is_own=is_own):
-                policy = dict((rollout.plan or {})["restart_policy"]) if is_own else {"Name": "no"}
-                await engine.set_restart_policy(ident, policy)
-            case sequence.Rename(container_id=ident, is_parked=is_parked):
-                await engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
-            case sequence.Remove(container_id=ident, volumes=volumes):
-                await engine.remove_container(ident, volumes=volumes)
-            case sequence.MoveTag(image_id=image_id):
-                await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
-            case sequence.KeepPrevious(image_id=image_id):
-                await self._images.keep_previous(target.name, image_id)
-        return rollout
-
-    async def _stop(self, ident: str) -> None:
-        if (inspected := await self._engine.inspect_container(ident)) is not None:
-            await self._engine.stop(ident, grace_seconds=stop_grace_seconds(inspected[0]))
-
-    async def _create(self, target: Target, rollout: Rollout, *, is_old: bool) -> str:
-        """Create one end under the candidate's name, by its configured reference and on exactly its image."""
-        plan = rollout.plan or {}
-        request = CreateRequest.from_json(plan["restore" if is_old else "request"])
-        wanted = rollout.from_ if is_old else rollout.to
-        image_id = wanted.image_id or ""
-        name, ref = target.name + CANDIDATE_SUFFIX, ImageRef.parse(rollout.ref)
-        await self._images.have(ref, wanted, platform=request.platform, target=target.id)
-        async with self._images.tagged(ref, image_id, otherwise=rollout.from_.image_id):
-            try:
-                ident = await self._engine.create_container(request.body, name=name, platform=request.platform)
-            except NameConflict as error:
-                msg = f"another updater is at work: {name} was made by somebody else"
-                raise Transient(msg) from error
-            inspected = await self._engine.inspect_container(ident)
-        if inspected is None or inspected[0]["Image"] != image_id:
-            await self._engine.remove_container(ident, volumes=True)
-            msg = f"creating {name}: {rollout.ref} was moved to another image at that moment"
-            raise Transient(msg)
-        for connect in request.connects:
-            await self._engine.connect_network(connect.network, ident, connect.endpoint)
-        for note in request.notes:
-            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
-        return ident
-
-    async def _learned(self, rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
-        """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
-        if is_old:
-            return replace(rollout, from_=replace(rollout.from_, instance=ident))
-        plan, inspected = rollout.plan or {}, await self._engine.inspect_container(ident)
-        made = reading.volumes_of(inspected[0]) - reading.volumes_of(plan["container"]) if inspected else set[str]()
-        return replace(rollout, to=replace(rollout.to, instance=ident), plan={**plan, "volumes": sorted(made)})
+        return await self._actor.make(call, target, rollout)
 
     async def _remove_volumes(self, target: Target, rollout: Rollout) -> None:
         """Remove the volumes of a candidate that somebody else removed without them."""
@@ -256,17 +209,6 @@ class DockerDriver:
                 await self._engine.remove_volume(name)
         except Transient as error:
             self._events.publish("image.prune_failed", target=target.id, reason=str(error))
-
-    async def _tell_difference(self, target: Target, rollout: Rollout) -> None:
-        """Say what the recreate changed, as long as both can be inspected."""
-        old = (rollout.plan or {}).get("container")
-        new = await self._engine.inspect_container(rollout.to.instance or "")
-        if old is None or new is None:
-            return
-        images = [await self._engine.inspect_image(image["Image"]) for image in (old, new[0])]
-        changed = difference(old, new[0], old_image=images[0], new_image=images[1])
-        if changed:
-            self._events.publish("rollout.changed", target=target.id, rollout_id=rollout.id, difference=changed)
 
     async def log_tail(self, target: Target, rollout: Rollout) -> str:
         """Give the last lines of the new container; the engine's trouble with them is no reason to wait."""
@@ -291,14 +233,29 @@ def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str |
         image_id=container["Image"],
         state=reading.state_of(container),
         restart_policy=container["HostConfig"].get("RestartPolicy") or {},
+        auto_remove=bool(container["HostConfig"].get("AutoRemove")),
         is_complete=rollout is None or _has_networks(container, rollout),
         is_misnamed=name is not None and container["Name"] != f"/{name}",
     )
 
 
+def _beside(container: Json | None, request: CreateRequest | None) -> Beside | None:
+    if container is None:
+        return None
+    return Beside(
+        id=container["Id"],
+        image_id=container["Image"],
+        state=reading.state_of(container),
+        references=frozenset(filter(is_full_id, references(container["HostConfig"]))),
+        is_complete=request is None or _is_connected(container, request),
+    )
+
+
 def _has_networks(container: Json, rollout: Rollout) -> bool:
     plan = rollout.plan or {}
-    if "request" not in plan:
-        return True
-    wanted = {connect.network for connect in CreateRequest.from_json(plan["request"]).connects}
+    return "request" not in plan or _is_connected(container, CreateRequest.from_json(plan["request"]))
+
+
+def _is_connected(container: Json, request: CreateRequest) -> bool:
+    wanted = {connect.network for connect in request.connects}
     return wanted <= set((container.get("NetworkSettings") or {}).get("Networks") or {})

@@ -56,8 +56,6 @@ def _reasons(container: Json, api: Api) -> Iterator[str]:
         yield "it is a Windows container"
     if (config.get("Labels") or {}).get(_SWARM_TASK):
         yield "it is a task of a Swarm service, and Swarm would replace it: update the service"
-    if host.get("AutoRemove"):
-        yield "it was made with --rm: the engine removes it when it stops, and nothing is left to roll back to"
     shares = str(host.get("NetworkMode") or "").startswith("container:")
     if not (networks(container) or shares or config.get("NetworkDisabled")):
         yield "it was disconnected from all its networks, and a new one would be connected again"

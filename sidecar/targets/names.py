@@ -16,6 +16,7 @@ PREVIOUS_REPOSITORY = "sidecar-previous"
 _PROJECT = "com.docker.compose.project"
 _LONGEST_TAG = 128
 _SHORT_ID = 12
+_FULL_ID = 64
 
 
 def own_name(entry: Json) -> str:
@@ -63,6 +64,11 @@ def is_image_id(reference: str) -> bool:
     text = reference.removeprefix("sha256:")
     is_hexadecimal = all(character in "0123456789abcdef" for character in text)
     return is_hexadecimal and (reference != text or len(text) in (12, 64))
+
+
+def is_full_id(reference: str) -> bool:
+    """Say whether a container is named by its whole id."""
+    return len(reference) == _FULL_ID and is_image_id(reference)
 
 
 def refers_to(reference: str, ref: str) -> bool:

@@ -12,11 +12,12 @@ from sidecar.core.image import Digest
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Refused, Transient
-from sidecar.targets import containers as reading
 from sidecar.targets._engine import Engine
+from sidecar.targets.calls import POST_UPDATE, PRE_UPDATE
 from sidecar.targets.images import Images
 from sidecar.targets.looking import look
 from sidecar.targets.losses import unsupported
+from sidecar.targets.plan_dependents import everything_on, plan_dependents, refusal_of_dependents
 from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
 
 Json = dict[str, Any]
@@ -25,15 +26,17 @@ Json = dict[str, Any]
 class Preparer:
     """Prepares rollouts of containers on one engine."""
 
-    def __init__(self, engine: Engine, images: Images) -> None:
+    def __init__(self, engine: Engine, images: Images, *, own_id: str | None) -> None:
         self._engine = engine
         self._images = images
+        self._own_id = own_id
         self._defaults: EngineDefaults | None = None
 
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""
         container = await self._container_of(target, rollout)
-        if (reason := await self.refusal(target, container)) is not None:
+        is_begun = rollout.plan is not None and rollout.is_begun
+        if not is_begun and (reason := await self.refusal(target, container)) is not None:
             raise Refused(reason)
         await self._refuse_strangers(target, rollout)
         if rollout.to.digest is None:
@@ -44,9 +47,15 @@ class Preparer:
         platform = foreign_platform(container, old_image, engine=engine.platform)
         new_image = await self._images.pull(target.ref, rollout.to.digest, platform=platform, target=target.id)
         _refuse_other_platform(old_image, new_image, rollout)
-        plan = self._plan(container, old_image, new_image, engine)
+        plan = await self._plan(target, rollout, container, (old_image, new_image), engine)
         plan["images"] = await self._images.at_stake(target.name, rollout, new_image["Id"])
-        return replace(rollout, plan=plan, to=replace(rollout.to, image_id=new_image["Id"]))
+        return replace(
+            rollout,
+            plan=plan,
+            dependents=tuple(f"{target.kind}:{each['name']}" for each in plan["dependents"]),
+            auto_remove=bool(container["HostConfig"].get("AutoRemove")),
+            to=replace(rollout.to, image_id=new_image["Id"]),
+        )
 
     async def renew(self, target: Target, rollout: Rollout) -> Rollout:
         """Give a rollout that has not begun with the plan as it has to be by now.
@@ -59,12 +68,16 @@ class Preparer:
         new_image = await self._engine.inspect_image(rollout.to.image_id or "")
         if old_image is None or new_image is None:
             return await self.prepare(target, rollout)
-        plan, known = self._plan(container, old_image, new_image, await self._engine_defaults()), rollout.plan or {}
+        engine, known = await self._engine_defaults(), rollout.plan or {}
+        plan = await self._plan(target, rollout, container, (old_image, new_image), engine)
         is_same = all(plan[key] == known.get(key) for key in plan.keys() - {"container"})
         return rollout if is_same else await self.prepare(target, rollout)
 
-    def _plan(self, container: Json, old_image: Json, new_image: Json, engine: EngineDefaults) -> Json:
-        """Write down what makes the new container, and what would make the old one again."""
+    async def _plan(
+        self, target: Target, rollout: Rollout, container: Json, images: tuple[Json, Json], engine: EngineDefaults
+    ) -> Json:
+        """Write down what makes the new container, what would make the old one again, and what goes with them."""
+        old_image, _ = images
         request, restore = (
             create_request(
                 container,
@@ -74,10 +87,27 @@ class Preparer:
                 api=self._engine.api_version,
                 engine=engine,
             ).to_json()
-            for image in (new_image, old_image)
+            for image in reversed(images)
         )
-        policy = container["HostConfig"].get("RestartPolicy") or {}
-        return {"container": container, "request": request, "restore": restore, "restart_policy": policy}
+        hooks = {PRE_UPDATE: target.policy.pre_update, POST_UPDATE: target.policy.post_update}
+        return {
+            "container": container,
+            "request": request,
+            "restore": restore,
+            "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
+            "dependents": await self._dependents(rollout, container, engine),
+            "hooks": {
+                name: {"command": hook.command, "timeout": hook.timeout_seconds}
+                for name, hook in hooks.items()
+                if hook is not None
+            },
+        }
+
+    async def _dependents(self, rollout: Rollout, container: Json, engine: EngineDefaults) -> list[Json]:
+        if rollout.plan is not None and rollout.is_begun:  # they are stopped by now
+            return list(rollout.plan.get("dependents", ()))
+        everything = await everything_on(self._engine)
+        return await plan_dependents(self._engine, container, everything, defaults=engine)
 
     async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
         """Give the image that a container runs: its defaults have to be told from what was configured."""
@@ -108,12 +138,8 @@ class Preparer:
         """Say what would be lost, here or in others, if the container were recreated; None: nothing."""
         if (reason := unsupported(container, api=self._engine.api_version)) is not None:
             return f"{target.name} cannot be recreated without a loss: {reason}"
-        entries = [entry for entry in await self._engine.list_containers() if entry["Id"] != container["Id"]]
-        inspected = [await self._engine.inspect_container(entry["Id"]) for entry in entries]
-        others = [found[0] for found in inspected if found is not None]
-        if names := reading.sharers(others, container["Id"], target.name):
-            return f"{', '.join(names)} would lose namespace, volumes or link of {target.name}; recreate both by hand"
-        return None
+        everything = await everything_on(self._engine)
+        return await refusal_of_dependents(self._engine, container, everything, own_id=self._own_id)
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
         ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)

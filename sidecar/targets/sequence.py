@@ -12,16 +12,40 @@ it back under its own name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from sidecar.core.gate import is_changed_by_others
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import State
+from sidecar.targets import dependents as going_with
+from sidecar.targets.calls import (
+    POST_UPDATE,
+    PRE_UPDATE,
+    Adopt,
+    Blocked,
+    Call,
+    Create,
+    KeepPrevious,
+    MoveTag,
+    Of,
+    Pause,
+    Remove,
+    Rename,
+    RunHook,
+    SetRestartPolicy,
+    Start,
+    Stop,
+    Unpause,
+)
+from sidecar.targets.dependents import Dependent
 
+# What a hook did before the update is of use for so long; later, and with nothing begun, it is run again.
+_HOOK_IS_FRESH_SECONDS = 60.0
 _NO_RESTART = "no"
 _IS_UP = frozenset({State.RUNNING, State.RESTARTING})
+_IS_ON = _IS_UP | {State.PAUSED}
 _IS_MEANT_STOPPED = frozenset({State.EXITED, State.CREATED})
 
 
@@ -30,6 +54,7 @@ class Slot:
     """One container.
 
     Attributes:
+        auto_remove: the engine removes it as soon as it ends, and the anonymous volumes that nobody else has.
         is_complete: it is connected to every network it was created for.
         is_misnamed: it is to have the target's name, and Compose did not live to give it.
     """
@@ -38,6 +63,7 @@ class Slot:
     image_id: str
     state: State
     restart_policy: Mapping[str, Any]
+    auto_remove: bool = False
     is_complete: bool = True
     is_misnamed: bool = False
 
@@ -50,6 +76,8 @@ class Slots:
         tag_image: what the configured reference names locally now; None when it names nothing.
         tag_is_shared: another container of the same reference runs the new image, so the tag is not ours to move back.
         previous_image: what our own tag keeps as the image before the last update.
+        dependents: whatever goes with it, those first that others have something of.
+        now: the engine's clock.
     """
 
     current: Slot | None = None
@@ -58,100 +86,11 @@ class Slots:
     tag_image: str | None = None
     tag_is_shared: bool = False
     previous_image: str | None = None
+    dependents: tuple[Dependent, ...] = ()
+    now: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Create one end of the rollout from its recorded request, under the candidate's name."""
-
-    is_old: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Adopt:
-    """Take a candidate as ours whose creation was not recorded any more; no engine call."""
-
-    container_id: str
-    is_old: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Stop a container with its own grace and signal."""
-
-    container_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Start a container."""
-
-    container_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Pause a container."""
-
-    container_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unpause:
-    """Let a paused container go on."""
-
-    container_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class SetRestartPolicy:
-    """Change the restart policy of a container: to ``no``, or back to its own."""
-
-    container_id: str
-    is_own: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Rename:
-    """Give a container the target's name, or that of the parked one."""
-
-    container_id: str
-    is_parked: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Remove:
-    """Remove a stopped container; with the anonymous volumes of its own creation where it is not the old one."""
-
-    container_id: str
-    volumes: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MoveTag:
-    """Let the configured reference name this image."""
-
-    image_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeepPrevious:
-    """Let our own tag keep this image, which a rollback by hand would need; what it kept before may go."""
-
-    image_id: str
-
-
-Call = Create | Adopt | Stop | Start | Pause | Unpause | SetRestartPolicy | Rename | Remove | MoveTag | KeepPrevious
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """No call is right: a container that no rollout of ours explains is in the way."""
-
-    container_id: str
-
-
-def next_call(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+def next_call(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     """Give the next engine call, or None when the engine shows what the phase wants."""
     if is_changed_by_others(rollout, slots.current.id if slots.current else None):
         return _clear(rollout, slots)
@@ -171,18 +110,20 @@ def is_at_rest(rollout: Rollout, slots: Slots) -> bool:
     has_ours = any(_is_ours(rollout, slot) for slot in (slots.candidate, slots.parked))
     is_misnamed = slots.current is not None and slots.current.is_misnamed
     call = next_call(rollout, slots)
-    return not has_ours and not is_misnamed and (isinstance(call, Start | None) or call == Create())
+    is_begin = call == Create() or (isinstance(call, RunHook) and call.hook == PRE_UPDATE)
+    return not has_ours and not is_misnamed and (is_begin or isinstance(call, Start | None))
 
 
-def _update(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
-    current, candidate = slots.current, slots.candidate
-    if (call := _quiet(slots.parked)) is not None:
+def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
+    current, candidate, parked = slots.current, slots.candidate, slots.parked
+    if (call := _quiet(parked)) is not None:
         return call  # somebody started the parked one, by `docker compose start` for example
     if current is not None and current.id == rollout.to.instance:
         is_up = current.state in _IS_UP or rollout.run_state in _IS_MEANT_STOPPED
         return None if is_up else _start(current)
     if candidate is None:
-        return Create()
+        is_old = current is not None and current.id == rollout.from_.instance and not rollout.is_begun
+        return (_hook(rollout, PRE_UPDATE, current, now=slots.now) if is_old else None) or Create()
     if candidate.id == rollout.superseded:
         return _discard(candidate)
     if candidate.id != rollout.to.instance:
@@ -192,22 +133,29 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
     if _is_tag_astray(rollout, slots):
         return MoveTag(rollout.from_.image_id or "")
     if current is None:
-        return Rename(candidate.id)
+        return Adopt(parked.id, is_old=True) if _is_spare(parked, rollout) else Rename(candidate.id)
     if current.id == rollout.superseded:
         return _discard(current)
-    return _park(current)
+    if current.auto_remove and current.state in _IS_ON and parked is None:
+        # Nothing will be left of it. What stands in for it is made while it runs, and has its volumes from then on.
+        return Create(is_old=True, is_parked=True)
+    return _park(current, slots.dependents)
 
 
-def _park(old: Slot) -> Call:
+def _park(old: Slot, dependents: Sequence[Dependent]) -> Call | Of:
     """Take the running one out of the way, so that a reboot at any point brings it back under its own name."""
+    if old.state in _IS_ON and (first := going_with.stop(dependents)) is not None:
+        return first
     if (call := _quiet(old)) is not None:
         return call
+    if old.auto_remove and old.state is State.EXITED:
+        return Remove(old.id, volumes=False)  # it is on its way; what it had in its volumes the new one has
     if old.restart_policy.get("Name") not in ("", _NO_RESTART):
         return SetRestartPolicy(old.id)
     return Rename(old.id, is_parked=True)
 
 
-def _finish(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+def _finish(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     current, parked = slots.current, slots.parked
     if (call := _quiet(parked)) is not None:
         return call
@@ -217,14 +165,41 @@ def _finish(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
         return KeepPrevious(rollout.from_.image_id)
     if slots.candidate is not None and _is_ours(rollout, slots.candidate):
         return _discard(slots.candidate)
-    if current is not None and rollout.run_state is State.PAUSED and current.state is State.RUNNING:
-        return Pause(current.id)
+    if current is not None and (rest := _complete(rollout, current, slots)) is not None:
+        return rest
     if parked is not None and parked.id == rollout.from_.instance:
         return Remove(parked.id, volumes=False)
     return None
 
 
-def _roll_back(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
+def _complete(rollout: Rollout, current: Slot, slots: Slots) -> Call | Of | None:
+    """Give what goes with the new one what it needs of it; then what its user wants done, then the state it had."""
+    if (dependent := _restore_dependents(rollout, current, slots)) is not None:
+        return dependent
+    if not rollout.is_broken and (call := _hook(rollout, POST_UPDATE, current, now=slots.now)) is not None:
+        return call
+    if (dependent := going_with.restart(slots.dependents)) is not None:
+        return dependent
+    is_to_pause = rollout.run_state is State.PAUSED and current.state is State.RUNNING
+    return Pause(current.id) if is_to_pause else None
+
+
+def _restore_dependents(rollout: Rollout, current: Slot, slots: Slots) -> Of | None:
+    is_replaced = current.id != (rollout.plan or {}).get("container", {}).get("Id", rollout.from_.instance)
+    is_up = current.state in _IS_UP
+    return going_with.restore(slots.dependents, goal=current.id, is_replaced=is_replaced, is_up=is_up)
+
+
+def _hook(rollout: Rollout, hook: str, current: Slot | None, *, now: float) -> Call | None:
+    plan = rollout.plan or {}
+    if current is None or hook not in plan.get("hooks", {}):
+        return None
+    ran_at = plan.get("ran", {}).get(hook)
+    is_done = ran_at is not None and (hook != PRE_UPDATE or now - ran_at < _HOOK_IS_FRESH_SECONDS)
+    return None if is_done else RunHook(current.id, hook)
+
+
+def _roll_back(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     current, candidate, parked = slots.current, slots.candidate, slots.parked
     failed = (rollout.to.instance, rollout.superseded)
     if all(slot is None or slot.id != rollout.from_.instance for slot in (current, candidate, parked)):
@@ -235,11 +210,17 @@ def _roll_back(rollout: Rollout, slots: Slots) -> Call | Blocked | None:
     for slot in (current, candidate):
         if slot is not None and slot.id in failed:
             return _discard(slot)
+    if _is_spare(parked, rollout):
+        return _discard(parked)
     if _is_tag_astray(rollout, slots):
         return MoveTag(rollout.from_.image_id or "")
-    if current is not None:
-        return _restore(rollout, current)
-    return Rename(rollout.from_.instance or "")
+    if current is None:
+        return Rename(rollout.from_.instance or "")
+    if (call := _restore(rollout, current)) is not None:
+        return call
+    if (put_back := _restore_dependents(rollout, current, slots)) is not None:
+        return put_back
+    return going_with.restart(slots.dependents) if rollout.settled and rollout.goal_starts else None
 
 
 def _restore(rollout: Rollout, old: Slot) -> Call | None:
@@ -253,7 +234,7 @@ def _restore(rollout: Rollout, old: Slot) -> Call | None:
     return None if old.state in _IS_UP else _start(old)
 
 
-def _clear(rollout: Rollout, slots: Slots) -> Call | None:
+def _clear(rollout: Rollout, slots: Slots) -> Call | Of | None:
     """Take away what is ours and leave alone what a person made of the target, or finish it where that failed."""
     parked = slots.parked
     if slots.current is None and parked is not None and parked.id == rollout.from_.instance and parked.state in _IS_UP:
@@ -262,10 +243,12 @@ def _clear(rollout: Rollout, slots: Slots) -> Call | None:
         if slot is not None and _is_ours(rollout, slot):
             return _discard(slot, volumes=slot.id != rollout.from_.instance)
     current = slots.current
-    if current is not None and current.id == rollout.from_.instance:
-        return _restore(rollout, current)
-    if current is None or not current.is_misnamed:
+    if current is None:
         return None
+    if current.id == rollout.from_.instance:
+        return _restore(rollout, current) or _restore_dependents(rollout, current, slots)
+    if not current.is_misnamed:
+        return _restore_dependents(rollout, current, slots)
     # Started before it is named: with the name it would look like one that a person made and did not start.
     is_due = current.state is State.CREATED and rollout.run_state not in _IS_MEANT_STOPPED
     return Start(current.id) if is_due else Rename(current.id)
@@ -275,7 +258,13 @@ def _is_ours(rollout: Rollout, slot: Slot | None) -> bool:
     if slot is None:
         return False
     known = (rollout.from_.instance, rollout.to.instance, rollout.superseded)
-    return slot.id in known or _is_unrecorded(rollout, slot)
+    return slot.id in known or _is_unrecorded(rollout, slot) or _is_spare(slot, rollout)
+
+
+def _is_spare(slot: Slot | None, rollout: Rollout) -> TypeGuard[Slot]:
+    """Say whether it is what was made to stand in for an old one that removes itself, and does not yet."""
+    is_like_it = slot is not None and slot.auto_remove and slot.image_id == rollout.from_.image_id
+    return slot is not None and is_like_it and slot.id not in (rollout.from_.instance, rollout.to.instance)
 
 
 def _is_unrecorded(rollout: Rollout, slot: Slot) -> bool:

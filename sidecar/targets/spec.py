@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from posixpath import normpath
 
 from sidecar.targets.endpoints import MANY_AT_CREATE, Api, Json, endpoints, short_id
@@ -46,14 +46,25 @@ class CreateRequest:
     connects: tuple[Connect, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
-    def auto_remove(self) -> bool:
-        """Say whether the engine removes the container as soon as it stops."""
-        return bool(self.body["HostConfig"].get("AutoRemove"))
-
     def to_json(self) -> str:
         """Write it as text for the journal."""
         return json.dumps(asdict(self), separators=(",", ":"))
+
+    def rebound(self, replaced: Mapping[str, str]) -> CreateRequest:
+        """Give the request with other containers in the places of some that it refers to.
+
+        Args:
+            replaced: references as the engine shows them, to the ids of what stands for them now.
+        """
+        host = dict(self.body["HostConfig"])
+        for key in ("NetworkMode", "IpcMode", "PidMode"):
+            kind, separator, parent = (host.get(key) or "").partition(":")
+            if kind == "container":
+                host[key] = kind + separator + replaced.get(parent, parent)
+        if host.get("VolumesFrom"):
+            split = [entry.partition(":") for entry in host["VolumesFrom"]]
+            host["VolumesFrom"] = [replaced.get(parent, parent) + colon + mode for parent, colon, mode in split]
+        return replace(self, body=self.body | {"HostConfig": host})
 
     @classmethod
     def from_json(cls, text: str) -> CreateRequest:
@@ -93,7 +104,6 @@ def create_request(
     image: str,
     api: Api,
     engine: EngineDefaults = UNKNOWN,
-    parents: Mapping[str, str] | None = None,
 ) -> CreateRequest:
     """Make the request for a container like this one on another image.
 
@@ -104,7 +114,6 @@ def create_request(
         image: the reference as configured.
         api: the version that the request will be posted with.
         engine: what the engine does where nothing is asked for.
-        parents: ids of containers that were replaced, to what stands for them now; other references stay as they are.
     """
     defaults = old_image.get("Config") or {}
     config = _own_config(container, defaults, engine)
@@ -115,14 +124,14 @@ def create_request(
     asked = list(endpoints(container, api=api).items())
     at_create = asked if api >= MANY_AT_CREATE else asked[:1]
     body = config | {
-        "HostConfig": _host_config(container, engine=engine, parents=parents or {}),
+        "HostConfig": _host_config(container, engine=engine),
         "NetworkingConfig": {"EndpointsConfig": dict(at_create)},
     }
     return CreateRequest(
         body=body,
         platform=foreign_platform(container, old_image, engine=engine.platform),
         connects=tuple(Connect(network=name, endpoint=endpoint) for name, endpoint in asked[len(at_create) :]),
-        notes=tuple(_random_ports(container)),
+        notes=(*_random_ports(container), *_kept_volumes(container)),
     )
 
 
@@ -233,7 +242,7 @@ def _manifest_digest(image: Json, platform: Json) -> str | None:
 # --- HostConfig: verbatim, but for what would be lost or refused that way -------------------------------------------
 
 
-def _host_config(container: Json, *, engine: EngineDefaults, parents: Mapping[str, str]) -> Json:
+def _host_config(container: Json, *, engine: EngineDefaults) -> Json:
     """Give HostConfig with the volumes that the old container has, and without what the engine filled in."""
     host: Json = deepcopy(container["HostConfig"]) | {"ContainerIDFile": ""}
     if engine.runtime and host.get("Runtime") == engine.runtime:
@@ -244,13 +253,6 @@ def _host_config(container: Json, *, engine: EngineDefaults, parents: Mapping[st
         host["MaskedPaths"] = None
     if frozenset(host.get("ReadonlyPaths") or ()) == _READ_ONLY:
         host["ReadonlyPaths"] = None
-    for key in ("NetworkMode", "IpcMode", "PidMode"):
-        kind, separator, parent = (host.get(key) or "").partition(":")
-        if kind == "container":
-            host[key] = kind + separator + parents.get(parent, parent)
-    if host.get("VolumesFrom"):
-        split = [entry.partition(":") for entry in host["VolumesFrom"]]
-        host["VolumesFrom"] = [parents.get(parent, parent) + colon + mode for parent, colon, mode in split]
     return host | attached_volumes(container)
 
 
@@ -316,6 +318,21 @@ def _mount(volume: Json) -> Json:
     if (volume.get("Driver") or "local") != "local":
         mount["VolumeOptions"] = {"DriverConfig": {"Name": volume["Driver"]}}
     return mount
+
+
+def _kept_volumes(container: Json) -> Iterator[str]:
+    if container["HostConfig"].get("AutoRemove"):
+        # The engine removes those only that it was not told the names of.
+        for mount in container.get("Mounts") or []:
+            if _is_named_volume(mount) and not _is_asked_for(mount, container):
+                kept = f"{mount['Destination']} keeps its volume {mount['Name'][:12]} for good"
+                yield f"{kept}, also when --rm removes the container"
+
+
+def _is_asked_for(mount: Json, container: Json) -> bool:
+    host = container["HostConfig"]
+    binds = {bind.partition(":")[0] for bind in host.get("Binds") or []}
+    return mount["Name"] in binds | {each.get("Source") for each in host.get("Mounts") or []}
 
 
 def _random_ports(container: Json) -> Iterator[str]:

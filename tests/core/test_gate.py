@@ -49,6 +49,25 @@ def test_what_somebody_did_before_anything_of_ours_was_there_ends_it(state: Stat
     assert next_step(NOT_BEGUN, observed(state=State.RESTARTING)) == Step()
 
 
+def test_what_somebody_removed_before_anything_of_ours_was_there_is_not_made_again() -> None:
+    """A rollout that had not begun ends with its container."""
+    assert next_phase(NOT_BEGUN, observed(state=State.MISSING, instance=None))[0] is Phase.ABANDONED
+
+
+def test_what_removes_itself_is_made_again_three_times() -> None:
+    """One made with `--rm` is gone once it has ended: a failed start, and after three the gate fails."""
+    gone = observed(state=State.MISSING, instance=None, at_rest=False)
+    ran = rollout(auto_remove=True, goal_started_at=NOW - 5, goal_starts=MOST_RESTARTS - 1)
+    assert next_step(ran, gone) == Step()
+    phase, reason = next_phase(replace(ran, goal_starts=MOST_RESTARTS), gone)
+    assert (phase, reason) == (
+        Phase.ROLLING_BACK,
+        "ended 3 times, and was made with --rm, so that nothing is left to look at",
+    )
+    back = rollout(auto_remove=True, phase=Phase.ROLLING_BACK, goal_started_at=NOW - 5, goal_starts=1)
+    assert next_step(back, gone) == Step()
+
+
 @pytest.mark.parametrize(
     "value, look",
     [

@@ -15,7 +15,6 @@ from sidecar.targets.containers import (
     health_of,
     image_of,
     parse_time,
-    sharers,
     state_of,
     was_stopped,
 )
@@ -148,25 +147,3 @@ def test_an_image_is_known_by_the_digests_of_its_targets_repository() -> None:
     expected = Image(id="sha256:id", digests=frozenset({Digest(f"sha256:{HEX}")}), platform="linux/arm64/v8")
     assert image_of(inspected, "sha256:id", ref) == expected
     assert image_of(None, "sha256:id", ref) == Image(id="sha256:id")
-
-
-def test_who_has_something_of_another_container_is_named() -> None:
-    """By id and by name, in each of the five ways; the container itself and strangers are not."""
-    own_id = "db0ffee" + "0" * 57
-
-    def other(name: str, **host: object) -> Json:
-        return {"Id": f"id-{name}", "Name": f"/{name}", "HostConfig": host}
-
-    others = [
-        other("net", NetworkMode=f"container:{own_id}"),
-        other("ipc", IpcMode="container:vpn"),
-        other("pid", PidMode="container:vpn"),
-        other("volumes", VolumesFrom=["vpn:ro"]),
-        other("volumes-by-id", VolumesFrom=["data", "db0ffee0"]),
-        other("link", Links=["/db:/link/db", "/vpn:/link/gate"]),
-        other("none", NetworkMode="bridge", VolumesFrom=None, Links=None),
-        other("stranger", VolumesFrom=["vpn2", "0ffee", "db"], Links=["/vpn2:/stranger/vpn"], IpcMode="shareable"),
-        other("db"),  # its name is how our id begins
-        {"Id": own_id, "Name": "/vpn", "HostConfig": {"NetworkMode": "container:vpn"}},
-    ]
-    assert sharers(others, own_id, "vpn") == ["ipc", "link", "net", "pid", "volumes", "volumes-by-id"]

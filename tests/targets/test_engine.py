@@ -515,7 +515,22 @@ class TestChange:
         await engine.start("web")
         await engine.stop("web", grace_seconds=1)
         await engine.remove_container("web", volumes=False)
+        fake.says("POST /v1.45/containers/old/wait", 200, {"StatusCode": 0})
         await engine.remove_container("old", volumes=False)
+        assert dict(fake.requests[-1].query) == {"condition": "removed"}
+
+    async def test_what_is_gone_before_it_is_waited_for_is_fine(self, engine: Engine, fake: FakeEngine):
+        """One that was being removed may be gone by the next call."""
+        fake.says("DELETE /v1.45/containers/old", 409, {"message": "removal of container old is already in progress"})
+        fake.says("POST /v1.45/containers/old/wait", 404, {"message": "No such container: old"})
+        await engine.remove_container("old", volumes=False)
+
+    async def test_a_removal_that_cannot_be_waited_for_is_an_error(self, engine: Engine, fake: FakeEngine):
+        """What the engine says to that is passed on."""
+        fake.says("DELETE /v1.45/containers/old", 409, {"message": "removal of container old is already in progress"})
+        fake.says("POST /v1.45/containers/old/wait", 500, {"message": "out of order"})
+        with pytest.raises(EngineError, match="out of order"):
+            await engine.remove_container("old", volumes=False)
 
     async def test_what_is_not_so_is_an_error(self, engine: Engine, fake: FakeEngine):
         """A container that runs is not removed, and that is said."""

@@ -14,7 +14,6 @@ OTHER_ID = "fedcba987654" + "d" * 52
 @pytest.mark.parametrize(
     "made, reason",
     [
-        ({"host": {"AutoRemove": True}}, "--rm"),
         ({"Platform": "windows"}, "Windows"),
         ({"config": {"Labels": {"com.docker.swarm.task.id": "t"}}}, "Swarm"),
         ({"networks": {}}, "disconnected from all its networks"),
@@ -22,7 +21,7 @@ OTHER_ID = "fedcba987654" + "d" * 52
     ],
 )
 def test_what_would_be_lost_is_refused_with_the_reason(made, reason):
-    """Rows 21 and 42: a container that cannot be recreated as it is, or not started again, is held before all else."""
+    """Row 42: a container that cannot be recreated as it is, or not started again, is held before all else."""
     assert reason in unsupported(container(**made), api=NEWEST)
 
 
@@ -30,7 +29,7 @@ def test_what_would_be_lost_is_refused_with_the_reason(made, reason):
     "made",
     [
         {},
-        {"Platform": "linux", "host": {"AutoRemove": False}, "config": {"Labels": None}},
+        {"Platform": "linux", "host": {"AutoRemove": True}, "config": {"Labels": None}},
         {"networks": {}, "host": {"NetworkMode": "container:" + "a" * 64}},
         {"networks": {}, "config": {"NetworkDisabled": True}},
         {"networks": {"a": endpoint(NetworkID="1"), "b": endpoint(NetworkID="2")}},
@@ -68,7 +67,7 @@ def test_an_option_that_the_api_version_would_drop_is_refused(since, made):
 
 def test_all_reasons_are_given_at_once():
     """Who removes one obstacle should not meet the next one only after another push."""
-    old = container(host={"AutoRemove": True, "Annotations": {"a": "b"}})
+    old = container(networks={}, host={"Annotations": {"a": "b"}})
     assert unsupported(old, api=(1, 41)).count("; ") == 1
 
 

@@ -219,6 +219,43 @@ ROLLS_BACK = [
 ]
 
 STRANGER = slot("somebody")
+NAMED = Rename("new-container")
+SELF_UP = replace(slot("old-container", State.RUNNING, NO), auto_remove=True)
+SELF_GONE = replace(SELF_UP, state=State.EXITED)
+SPARE = replace(SELF_UP, id="old-spare", state=State.CREATED)
+SELF_NEW = replace(NEW_MADE, auto_remove=True)
+SELF_REMOVING = [
+    (
+        "what stands in for it is made while it runs",
+        MADE,
+        shown(SELF_UP, SELF_NEW),
+        Create(is_old=True, is_parked=True),
+    ),
+    (
+        "for a paused one as well",
+        MADE,
+        shown(replace(SELF_UP, state=State.PAUSED), SELF_NEW),
+        Create(is_old=True, is_parked=True),
+    ),
+    ("then it is stopped", MADE, shown(SELF_UP, SELF_NEW, SPARE), Stop("old-container")),
+    ("and seen off", MADE, shown(SELF_GONE, SELF_NEW, SPARE), Remove("old-container", volumes=False)),
+    ("what stands in for it takes its part", MADE, shown(None, SELF_NEW, SPARE), Adopt("old-spare", is_old=True)),
+    ("once it does, the new one gets the name", MADE, shown(None, SELF_NEW, replace(SPARE, id="old-container")), NAMED),
+    (
+        "one that never ran is parked like any other",
+        replace(MADE, **STOPPED),  # type: ignore[arg-type]
+        shown(replace(SELF_UP, state=State.CREATED), SELF_NEW),
+        Rename("old-container", is_parked=True),
+    ),
+    (
+        "where it goes on running nothing stands in",
+        BACK,
+        shown(SELF_UP, None, SPARE),
+        Remove("old-spare", volumes=True),
+    ),
+    ("nor where a person made another", MADE, shown(STRANGER, None, SPARE), Remove("old-spare", volumes=True)),
+]
+
 REPLACEMENT = replace(STRANGER, is_misnamed=True)
 START, NAME = Start("somebody"), Rename("somebody")
 STOPPING = replace(MADE, run_state=State.EXITED)
@@ -265,7 +302,7 @@ PEOPLE = [
 
 @pytest.mark.parametrize(
     "rollout_, slots, call",
-    [pytest.param(*row, id=rule) for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *PEOPLE]],
+    [pytest.param(*row, id=rule) for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *SELF_REMOVING, *PEOPLE]],
 )
 def test_the_next_call_follows_from_what_is_there(rollout_: Rollout, slots: Slots, call: Call | Blocked | None) -> None:
     """Each row of the table, by its rule."""

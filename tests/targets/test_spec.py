@@ -178,7 +178,8 @@ def test_the_inspect_is_not_changed():
         Mounts=[volume("/x", "v1"), volume("/z", "v2")],
     )
     before = deepcopy(old)
-    request = request_for(old, parents={"a": "b"})
+    request = request_for(old)
+    assert request.rebound({"a": "b"}) != request
     request.body["HostConfig"]["Mounts"].clear()
     assert old == before
 
@@ -396,12 +397,12 @@ def test_a_container_in_anothers_network_sends_nothing_that_the_engine_refuses_t
         ({"IpcMode": "container:old", "PidMode": "container:other"}, {"old": "new"}, {"IpcMode": "container:new"}),
         ({"IpcMode": "shareable", "PidMode": "host"}, {"old": "new"}, {"IpcMode": "shareable", "PidMode": "host"}),
         ({"VolumesFrom": ["old:ro", "old", "db"]}, {"old": "new"}, {"VolumesFrom": ["new:ro", "new", "db"]}),
-        ({"VolumesFrom": ["old:ro"]}, None, {"VolumesFrom": ["old:ro"]}),
+        ({"VolumesFrom": ["old:ro"]}, {}, {"VolumesFrom": ["old:ro"]}),
     ],
 )
 def test_references_to_a_replaced_container_follow_it(host, parents, sent):
     """Rows 17 and 18: namespaces and volumes of a parent that was recreated are taken from what replaced it."""
-    made = host_for(container(host=host), parents=parents)
+    made = request_for(container(host=host)).rebound(parents).body["HostConfig"]
     assert {key: made[key] for key in host} == host | sent
 
 
@@ -538,10 +539,13 @@ def test_the_stop_grace_is_the_containers_own(config, seconds):
     assert stop_grace_seconds(container(config=config)) == seconds
 
 
-@pytest.mark.parametrize("host, removed", [({}, False), ({"AutoRemove": False}, False), ({"AutoRemove": True}, True)])
-def test_a_request_says_whether_its_container_removes_itself(host, removed):
-    """Rows 21 and 38: of a container made with --rm nothing is left after its stop; the driver is told."""
-    assert request_for(container(host=host)).auto_remove is removed
+def test_what_keeps_its_volume_though_it_removes_itself_is_said():
+    """Row 21: the engine takes away only those volumes of a --rm container that it was not told the names of."""
+    mounts = [volume("/data", "a" * 64), volume("/asked", "mine"), volume("/mounted", "other")]
+    host = {"Binds": ["mine:/asked"], "Mounts": [{"Type": "volume", "Source": "other", "Target": "/mounted"}]}
+    assert request_for(container(host=host, Mounts=mounts)).notes == ()
+    (note,) = request_for(container(host=host | {"AutoRemove": True}, Mounts=mounts)).notes
+    assert note == "/data keeps its volume aaaaaaaaaaaa for good, also when --rm removes the container"
 
 
 def test_a_request_survives_the_journal():

@@ -1,0 +1,184 @@
+"""Makes the one engine call that was chosen for a container target, and gives the rollout with what that taught.
+
+Which call is right is chosen by ``sequence`` and ``dependents``; nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Phase, Revision, Rollout
+from sidecar.core.target import Target
+from sidecar.errors import Transient
+from sidecar.ports import Events
+from sidecar.targets import calls
+from sidecar.targets import containers as reading
+from sidecar.targets._engine import Engine, NameConflict
+from sidecar.targets.hooks import run_hook
+from sidecar.targets.images import Images
+from sidecar.targets.losses import difference
+from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX
+from sidecar.targets.spec import CreateRequest, stop_grace_seconds
+
+Json = dict[str, Any]
+
+
+class Actor:
+    """Acts on one engine."""
+
+    def __init__(self, engine: Engine, images: Images, *, events: Events) -> None:
+        self._engine = engine
+        self._images = images
+        self._events = events
+
+    async def make(self, call: calls.Call | calls.Of, target: Target, rollout: Rollout) -> Rollout:
+        """Make a call of the target, or of one that goes with it."""
+        match call:
+            case calls.Of(name=name, call=own):
+                return await self._make_of(name, own, rollout)
+            case calls.Create(is_parked=True):
+                await self._create(target, rollout, is_old=True, suffix=PARKED_SUFFIX)
+            case calls.Create(is_old=is_old):
+                return await self._learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
+            case calls.Adopt(container_id=found, is_old=is_old):
+                return await self._learned(rollout, found, is_old=is_old)
+            case calls.RunHook(container_id=ident, hook=hook):
+                return await self._run_hook(rollout, hook, ident)
+            case calls.SetRestartPolicy(container_id=ident, is_own=is_own):
+                policy = dict((rollout.plan or {})["restart_policy"]) if is_own else {"Name": "no"}
+                await self._engine.set_restart_policy(ident, policy)
+            case calls.Rename(container_id=ident, is_parked=is_parked):
+                await self._engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
+            case calls.MoveTag(image_id=image_id):
+                await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
+            case calls.KeepPrevious(image_id=image_id):
+                await self._images.keep_previous(target.name, image_id)
+            case plain:
+                if isinstance(plain, calls.Remove) and rollout.phase is Phase.FINISHING:
+                    await self._tell_difference(target, rollout)
+                await self._make_plain(plain)
+        return rollout
+
+    async def _make_plain(self, call: calls.Call) -> None:
+        """Make a call that is the same for every container."""
+        engine = self._engine
+        match call:
+            case calls.Stop(container_id=ident):
+                await engine.stop(ident, grace_seconds=await self._grace_seconds(ident))
+            case calls.Restart(container_id=ident):
+                await engine.restart(ident, grace_seconds=await self._grace_seconds(ident))
+            case calls.Start(container_id=ident):
+                await engine.start(ident)
+            case calls.Pause(container_id=ident):
+                await engine.pause(ident)
+            case calls.Unpause(container_id=ident):
+                await engine.unpause(ident)
+            case calls.Remove(container_id=ident, volumes=volumes):
+                await engine.remove_container(ident, volumes=volumes)
+            case _:
+                msg = f"making {call}: that is no call for any container"
+                raise TypeError(msg)
+
+    async def _grace_seconds(self, ident: str) -> int:
+        inspected = await self._engine.inspect_container(ident)
+        return stop_grace_seconds(inspected[0] if inspected is not None else {"Config": {}})
+
+    # --- the target ---------------------------------------------------------------------------------------------------
+
+    async def _create(self, target: Target, rollout: Rollout, *, is_old: bool, suffix: str = CANDIDATE_SUFFIX) -> str:
+        """Create one end under one of our names, by its configured reference and on exactly its image."""
+        plan = rollout.plan or {}
+        request = CreateRequest.from_json(plan["restore" if is_old else "request"])
+        end, ref = rollout.from_ if is_old else rollout.to, ImageRef.parse(rollout.ref)
+        await self._images.have(ref, end, platform=request.platform, target=target.id)
+        ident = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)
+        for note in request.notes:
+            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
+        return ident
+
+    async def _create_on(
+        self, request: CreateRequest, name: str, end: Revision, *, ref: ImageRef | None, otherwise: str | None
+    ) -> str:
+        """Create a container; without a reference its own is the id of its image, which never means another one."""
+        image_id = end.image_id or ""
+        async with nullcontext() if ref is None else self._images.tagged(ref, image_id, otherwise=otherwise):
+            try:
+                ident = await self._engine.create_container(request.body, name=name, platform=request.platform)
+            except NameConflict as error:
+                msg = f"another updater is at work: {name} was made by somebody else"
+                raise Transient(msg) from error
+            inspected = await self._engine.inspect_container(ident)
+        if inspected is None or inspected[0]["Image"] != image_id:
+            await self._engine.remove_container(ident, volumes=True)
+            msg = f"creating {name}: {request.body['Image']} was moved to another image at that moment"
+            raise Transient(msg)
+        for connect in request.connects:
+            await self._engine.connect_network(connect.network, ident, connect.endpoint)
+        return ident
+
+    async def _learned(self, rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
+        """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
+        if is_old:
+            return replace(rollout, from_=replace(rollout.from_, instance=ident))
+        plan, inspected = rollout.plan or {}, await self._engine.inspect_container(ident)
+        made = reading.volumes_of(inspected[0]) - reading.volumes_of(plan["container"]) if inspected else set[str]()
+        return replace(rollout, to=replace(rollout.to, instance=ident), plan={**plan, "volumes": sorted(made)})
+
+    async def _run_hook(self, rollout: Rollout, hook: str, ident: str) -> Rollout:
+        await run_hook(self._engine, self._events, rollout, hook, ident)
+        plan = rollout.plan or {}
+        return replace(rollout, plan={**plan, "ran": {**plan.get("ran", {}), hook: await self._engine.ping()}})
+
+    async def _tell_difference(self, target: Target, rollout: Rollout) -> None:
+        """Say what the recreate changed, as long as both can be inspected."""
+        old = (rollout.plan or {}).get("container")
+        new = await self._engine.inspect_container(rollout.to.instance or "")
+        if old is None or new is None:
+            return
+        images = [await self._engine.inspect_image(image["Image"]) for image in (old, new[0])]
+        changed = difference(old, new[0], old_image=images[0], new_image=images[1])
+        if changed:
+            self._events.publish("rollout.changed", target=target.id, rollout_id=rollout.id, difference=changed)
+
+    # --- what goes with it --------------------------------------------------------------------------------------------
+
+    async def _make_of(self, name: str, call: calls.Call | calls.Blocked, rollout: Rollout) -> Rollout:
+        match call:
+            case calls.Create():
+                await self._create_dependent(name, rollout)
+            case calls.Rename(container_id=ident):
+                await self._engine.rename(ident, name)
+            case calls.Start() | calls.Restart():
+                await self._make_plain(call)
+                return _noted(rollout, name, is_started=True)
+            case calls.Pause():
+                await self._make_plain(call)
+                return _noted(rollout, name, is_paused=True)
+            case calls.Blocked(container_id=ident):
+                msg = f"another updater is at work: {name + CANDIDATE_SUFFIX} ({ident[:12]}) is not ours"
+                raise Transient(msg)
+            case plain:
+                await self._make_plain(plain)
+        return rollout
+
+    async def _create_dependent(self, name: str, rollout: Rollout) -> None:
+        """Make it again on its own image, with what it had of containers that others stand for by now."""
+        planned = next(each for each in (rollout.plan or {})["dependents"] if each["name"] == name)
+        replaced = {}
+        for reference, of in planned["parents"].items():
+            if (inspected := await self._engine.inspect_container(of)) is not None:
+                replaced[reference] = inspected[0]["Id"]
+        request = CreateRequest.from_json(planned["request"]).rebound(replaced)
+        image_id, ref = planned["image_id"], planned["ref"] and ImageRef.parse(planned["ref"])
+        end = Revision(image_id=image_id)
+        await self._create_on(request, name + CANDIDATE_SUFFIX, end, ref=ref, otherwise=image_id)
+
+
+def _noted(rollout: Rollout, name: str, **done: bool) -> Rollout:
+    plan: Mapping[str, Any] = rollout.plan or {}
+    dependents = [each | done if each["name"] == name else each for each in plan["dependents"]]
+    return replace(rollout, plan={**plan, "dependents": dependents})

@@ -1,0 +1,113 @@
+"""Runs the commands that a user wants run around an update, in the container itself; decides nothing.
+
+They are run at least once: a process that is killed while one runs, or before that is on record, runs it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidecar.core.rollout import Rollout
+from sidecar.core.target import State
+from sidecar.errors import Postponed, Transient
+from sidecar.ports import Events
+from sidecar.targets._engine import Engine, EngineError
+from sidecar.targets.calls import PRE_UPDATE
+from sidecar.targets.containers import state_of
+
+NOT_NOW: Final = 75
+"""The exit code by which a hook before an update says that it is not the time (EX_TEMPFAIL of sysexits.h)."""
+
+_ATTEMPTS, _ATTEMPT_SECONDS = 50, 0.1
+_OUTPUT_CHARACTERS = 2000
+_LINE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a command ended.
+
+    Attributes:
+        code: None where it did not end in time.
+    """
+
+    code: int | None
+    output: str
+
+
+async def run_hook(engine: Engine, events: Events, rollout: Rollout, hook: str, container_id: str) -> None:
+    """Run a hook and tell how it ended.
+
+    Raises:
+        Postponed: a pre-update hook says that it is not the time.
+        Transient: a pre-update hook failed, or its container is paused; so nothing else is done either.
+    """
+    about: dict[str, Any] = {"target": rollout.target_id, "rollout_id": rollout.id, "hook": hook}
+    inspected = await engine.inspect_container(container_id)
+    state = state_of(inspected[0]) if inspected is not None else State.MISSING
+    if state is State.PAUSED and hook == PRE_UPDATE:
+        msg = f"running the {hook} hook of {rollout.target_id}: its container is paused, and nothing can run in it"
+        raise Transient(msg)
+    if state is not State.RUNNING:
+        events.publish("hook.skipped", **about, reason=f"its container is {state}")
+        return
+    asked: Mapping[str, Any] = (rollout.plan or {})["hooks"][hook]
+    began = time.monotonic()
+    ended = await _run(engine, container_id, asked, _environment(rollout, hook))
+    about |= {"duration_seconds": round(time.monotonic() - began, 3), "output": ended.output[-_OUTPUT_CHARACTERS:]}
+    if ended.code == 0:
+        events.publish("hook.succeeded", **about)
+        return
+    reason = _reason(ended, asked)
+    events.publish("hook.failed", **about, reason=reason, **({} if ended.code is None else {"exit_code": ended.code}))
+    if hook == PRE_UPDATE:
+        kind = Postponed if ended.code == NOT_NOW else Transient
+        msg = f"the {hook} hook of {rollout.target_id} {reason}"
+        raise kind(msg)
+
+
+async def _run(engine: Engine, container_id: str, asked: Mapping[str, Any], env: Mapping[str, str]) -> _Ended:
+    try:
+        ident = await engine.create_exec(container_id, ["/bin/sh", "-c", asked["command"]], env=env)
+        output = await engine.start_exec(ident, timeout_seconds=asked["timeout"])
+    except TimeoutError:
+        return _Ended(None, "")
+    except EngineError as error:
+        return _Ended(-1, str(error))  # there is no shell, for example
+    for _ in range(_ATTEMPTS):
+        # The output ends a moment before the engine knows how the command did.
+        if not (state := await engine.inspect_exec(ident))["Running"]:
+            return _Ended(int(state["ExitCode"]), output)
+        await asyncio.sleep(_ATTEMPT_SECONDS)
+    return _Ended(None, output)
+
+
+def _reason(ended: _Ended, asked: Mapping[str, Any]) -> str:
+    lines = ended.output.strip().splitlines()
+    words = f": {lines[-1][:_LINE_CHARACTERS]}" if lines else ""
+    match ended.code:
+        case None if asked["timeout"] is not None:
+            return f"did not end within {asked['timeout']:g} seconds, and may still run in its container"
+        case None:
+            return "goes on in its container though its output ended"
+        case -1:
+            return f"could not be run{words}"
+        case code if code == NOT_NOW:
+            return f"says that it is not the time (exit code {code}){words}"
+        case code:
+            return f"failed with exit code {code}{words}"
+
+
+def _environment(rollout: Rollout, hook: str) -> Mapping[str, str]:
+    """Tell a hook what it is run for."""
+    return {
+        "SIDECAR_HOOK": hook,
+        "SIDECAR_TARGET": rollout.target_id,
+        "SIDECAR_IMAGE": rollout.ref,
+        "SIDECAR_FROM_DIGEST": rollout.from_.digest or "",
+        "SIDECAR_TO_DIGEST": rollout.to.digest or "",
+    }
