@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from sidecar.core.decide import strategy_note, supersede, take_back
+from sidecar.core.decide import supersede, take_back
 from sidecar.core.decision import Cause, Step, Wait
 from sidecar.core.gate import is_untouched, next_step
 from sidecar.core.image import ImageRef
@@ -71,10 +71,11 @@ class Executor:
         async with self._turns:
             return await self._drivers[target.kind].prepare(target, rollout)
 
-    def tell_strategy(self, target: Target, rollout: Rollout) -> None:
+    def tell_strategy(self, rollout: Rollout) -> None:
         """Say of a rollout that is prepared, once, if it goes another way than its labels ask for."""
-        if (note := strategy_note(target)) is not None:
-            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
+        if rollout.strategy_note:
+            facts = {"target": rollout.target_id, "rollout_id": rollout.id, "reason": rollout.strategy_note}
+            self._events.publish("rollout.noted", **facts)
 
     async def carry_out(self, target: Target, rollout: Rollout, cause: Cause, *, is_resumed: bool = False) -> Rollout:
         """Drive a prepared rollout, or what takes its place, until it is final; or until the process has to end.
@@ -99,7 +100,7 @@ class Executor:
             await self._act(run, next_step(run.rollout, observed))
             run.pause_seconds = _FIRST_PAUSE_SECONDS
         except (Transient, Refused) as error:
-            if run.is_untouched:
+            if run.is_untouched and not run.rollout.is_started_beside:
                 raise
             self._publish("rollout.delayed", run.rollout, reason=str(error))
             if isinstance(error, Refused) and (taken_back := take_back(run.rollout, str(error))) is not None:
@@ -159,11 +160,12 @@ class Executor:
         """Keep a value before anything follows from it; once something was touched, memory and engine must do."""
         if rollout == run.rollout:
             return
-        run.rollout = rollout
+        before, run.rollout = run.rollout, rollout
         try:
             await self._journal.record(rollout)
         except Transient as error:
             if run.is_untouched:
+                run.rollout = before  # what is not on record has not come about, as long as the old one runs
                 raise
             self._publish("journal.failed", rollout, reason=str(error))
 
@@ -192,7 +194,7 @@ class Executor:
         run.rollout = newer
         self._publish("rollout.superseded", ended)
         self._publish("rollout.started", newer)
-        self.tell_strategy(run.target, newer)
+        self.tell_strategy(newer)
         return True
 
     async def _wait(self, run: _Run, seconds: float) -> None:

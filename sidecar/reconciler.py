@@ -122,14 +122,19 @@ class Reconciler:
             if (overtaken := await self._overtaken(rollout, judged)) is not None:
                 return overtaken
             await self._ports.journal.record(rollout)
-        self._executor.tell_strategy(target, rollout)
+        self._executor.tell_strategy(rollout)
         return self._outcome(await self._executor.carry_out(target, rollout, cause))
 
     async def _overtaken(self, mine: Rollout, judged: Mapping[str, Judged]) -> Hold | None:
         """Give the reason to wait after all: preparing takes its time, and the passes of others go on."""
         now = dict(judged)
         for rollout in await self._ports.journal.open_rollouts():
-            if rollout.target_id in now and rollout.target_id != mine.target_id:
+            if rollout.target_id == mine.target_id:
+                continue
+            if rollout.is_prepared and not mine.touches.isdisjoint(rollout.touches):
+                retry_at = self._ports.clock.now() + _FIRST_RETRY_SECONDS
+                return Hold(f"waits for {rollout.target_id}, whose update has it in hand", retry_at=retry_at)
+            if rollout.target_id in now:
                 other = now[rollout.target_id]
                 now[rollout.target_id] = replace(other, verdict=rollout, is_open=rollout.is_prepared)
         return order(_members(now)).get(mine.target_id)

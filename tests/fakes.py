@@ -7,7 +7,7 @@ changes it is a point at which the process can die, before and after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -181,6 +181,10 @@ class FakeEngine:
         self.calls: list[str] = []
         self.fails: dict[str, Callable[[], Exception | None]] = {}
         self.watch: Callable[[FakeEngine], None] | None = None
+        # How a command ends, by its text: its exit code, and how often it was run, and in which image.
+        self.exits: dict[str, int | None] = {}
+        self.ran: list[tuple[str, str]] = []
+        self._commands: list[str] = []
         self._made = 0
 
     # --- what a test sets up
@@ -213,12 +217,14 @@ class FakeEngine:
         labels: Mapping[str, str],
         restart: str = "always",
         state: str = "running",
+        networks: Mapping[str, Json] | None = None,
         **options: Any,
     ) -> str:
         """Have a container run, as a person made it; the options are of its host configuration."""
         config = {"Image": image, "Labels": dict(labels), "Env": []}
         host = {"RestartPolicy": {"Name": restart, "MaximumRetryCount": 0}, "NetworkMode": "default", **options}
-        ident = self._make({**config, "HostConfig": host}, name)
+        joined = {"NetworkingConfig": {"EndpointsConfig": dict(networks or {"bridge": {}})}}
+        ident = self._make({**config, "HostConfig": host, **joined}, name)
         if state != "created":
             self.begin(self.containers[ident])
         self.containers[ident]["paused"] = state == "paused"
@@ -262,6 +268,7 @@ class FakeEngine:
                     "Image": shown,
                     "ImageID": each["image"],
                     "Labels": each["config"]["Labels"],
+                    "State": self._state(each)["Status"],
                 }
             )
         return found
@@ -326,7 +333,16 @@ class FakeEngine:
             return self._make(body, name)
 
     async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
-        del network, container, endpoint
+        each = self._get(container)
+        with self._point(f"connect {each['name']} {network}"):
+            if network in each["networks"]:
+                raise EngineError(f"endpoint with name {each['name']} already exists in {network}", status=403)
+            each["networks"][network] = dict(endpoint)
+
+    async def disconnect_network(self, network: str, container: str) -> None:
+        each = self._get(container)
+        with self._point(f"disconnect {each['name']} {network}"):
+            each["networks"].pop(network, None)
 
     async def start(self, ident: str) -> None:
         each = self._get(ident)
@@ -398,6 +414,26 @@ class FakeEngine:
             self.volumes -= set() if is_used else {name}
             return not is_used
 
+    async def create_exec(self, ident: str, command: Sequence[str], *, env: Mapping[str, str]) -> str:
+        each = self._get(ident)
+        assert each["up"]
+        assert not each["paused"]
+        assert env["SIDECAR_TARGET"] == f"docker:{each['name']}"
+        self.ran.append((command[-1], each["image"]))
+        self._commands.append(command[-1])
+        return str(len(self._commands) - 1)
+
+    async def start_exec(self, ident: str, *, timeout_seconds: float | None) -> str:
+        command = self._commands[int(ident)]
+        with self._point(f"run {command}"):
+            if self.exits.get(command, 0) is None:
+                assert timeout_seconds is not None
+                raise TimeoutError
+            return f"{command} says\nits last line\n"
+
+    async def inspect_exec(self, ident: str) -> Json:
+        return {"Running": False, "ExitCode": self.exits.get(self._commands[int(ident)], 0)}
+
     async def logs(self, ident: str, *, tail: int) -> str:
         del tail
         return f"the last words of {self._get(ident)['name']}\n"
@@ -463,6 +499,7 @@ class FakeEngine:
             "image": image,
             "config": {key: value for key, value in body.items() if key not in ("HostConfig", "NetworkingConfig")},
             "host": host,
+            "networks": deepcopy(body["NetworkingConfig"]["EndpointsConfig"]),
             "volume": taken.get("/data", f"volume-{self._made}"),
             "own_volumes": own,
             "up": False,
@@ -487,7 +524,7 @@ class FakeEngine:
             "Config": deepcopy({**defaults, **config, "Hostname": each["id"][:12]}),
             "HostConfig": deepcopy(each["host"]),
             "Mounts": [{"Type": "volume", "Name": each["volume"], "Destination": "/data", "RW": True}],
-            "NetworkSettings": {"Networks": {"bridge": {}}},
+            "NetworkSettings": {"Networks": deepcopy(each["networks"])},
             "State": self._state(each),
         }
 

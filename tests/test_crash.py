@@ -62,6 +62,7 @@ class World:
     is_first: bool = True
     options: dict[str, object] = field(default_factory=dict)
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_rebooted: bool = False
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock, bomb=self.bomb)
@@ -93,6 +94,10 @@ class World:
         names = {each["name"] for each in engine.containers.values()}
         if not names & {"web", "web.sidecar-old", "web.sidecar-new"}:
             self.lost.append(f"nothing is left after {engine.calls[-1]}")
+        is_served = any(each["up"] and is_named_web(each) for each in engine.containers.values())
+        # After a reboot the old one may be down, and the new one past its deadline.
+        if self.labels.get("sidecar.strategy") == "start-first" and not is_served and not self.has_rebooted:
+            self.lost.append(f"nobody answers after {engine.calls[-1]}")
 
     def reconciler(self) -> Reconciler:
         """Start the process."""
@@ -122,6 +127,7 @@ class World:
             except Killed:
                 self.clock.time += downtime
                 if reboots:
+                    self.has_rebooted = True
                     self.engine.reboot()
                 reconciler = self.reconciler()
         return verdict
@@ -133,6 +139,10 @@ class World:
             if not found or found[-1] is not rollout.phase:
                 found.append(rollout.phase)
         return found
+
+
+def is_named_web(each: dict[str, Any]) -> bool:
+    return any("web" in endpoint.get("Aliases", ()) for endpoint in each["networks"].values())
 
 
 def at_rest(world: World, letter: str) -> None:
@@ -147,6 +157,11 @@ def at_rest(world: World, letter: str) -> None:
     assert container["paused"] is (world.state == "paused")
     assert world.engine.tags[REF] == image_id(letter)
     assert world.engine.volumes == {f"volume-{number}" for number in range(1, 2 + len(world.others))}
+    if HOOKS.items() <= world.labels.items():
+        expected = {("dump", image_id("a"))} | ({("warm", image_id("b"))} if letter == "b" else set())
+        assert set(world.engine.ran) == expected
+        assert len(world.engine.ran) <= len(expected) + 1  # at least once, and once more for a kill
+    assert container["networks"] == world.options.get("networks", {"bridge": {}})
     for name in world.others:
         goes_along(world, name)
     assert container["volume"] == "volume-1"
@@ -193,12 +208,23 @@ ROLLS_BACK = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
 FAILS = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.FAILED]
 
 
+HOOKS = {"sidecar.hook.pre-update": "dump", "sidecar.hook.post-update": "warm"}
 NETWORK = {"NetworkMode": "container:{web}"}
 OTHERS: dict[str, dict[str, Any]] = {
     "net": {**NETWORK, "restart": "unless-stopped"},
     "volumes": {"VolumesFrom": ["web"], "state": "paused", "restart": "no"},
     "stopped": {**NETWORK, "state": "exited", "restart": "no"},
 }
+
+
+NAMED = {"shop": {"Aliases": ["web"]}, "other": {}}
+
+
+def started_first(bomb: Bomb, **more: Any) -> World:
+    """Make a world whose container asks for the new one to be started first."""
+    labels = {"sidecar.strategy": "start-first", "sidecar.start-first-volumes": "true"}
+    options = {"networks": NAMED, "NetworkMode": "shop"}
+    return World(bomb=bomb, labels=LABELS | labels, options=options, **more)
 
 
 def self_removing(bomb: Bomb, **more: Any) -> World:
@@ -236,6 +262,20 @@ SCENARIOS = {
     "with others, unhealthy": Scenario(
         lambda bomb: World(bomb=bomb, others=OTHERS, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
     ),
+    "with hooks": Scenario(lambda bomb: World(bomb=bomb, labels=LABELS | HOOKS), "b", SUCCEEDS, Keep),
+    "with hooks, unhealthy": Scenario(
+        lambda bomb: World(bomb=bomb, labels=LABELS | HOOKS, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "start-first": Scenario(lambda bomb: started_first(bomb), "b", SUCCEEDS, Keep),
+    "start-first, unhealthy": Scenario(
+        lambda bomb: started_first(bomb, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
+    ),
+    "start-first, exits": Scenario(
+        lambda bomb: started_first(bomb, new=Behaviour(healthy_after=None, exits_after=1.0)), "a", ROLLS_BACK, Hold
+    ),
+    "start-first, does not start": Scenario(
+        lambda bomb: started_first(bomb, new=Behaviour(refuses_start=True)), "a", ROLLS_BACK, Hold
+    ),
     "removes itself": Scenario(self_removing, "b", SUCCEEDS, Keep),
     "removes itself, unhealthy": Scenario(
         lambda bomb: self_removing(bomb, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
@@ -262,7 +302,18 @@ SCENARIOS = {
 
 
 # What a reboot by itself makes of a paused or a stopped container is none of our doing.
-REBOOTS = ["good", "no health check", "unhealthy", "hangs", "crash loop", "does not start", "both broken"]
+REBOOTS = [
+    "good",
+    "start-first",
+    "start-first, unhealthy",
+    "with hooks",
+    "no health check",
+    "unhealthy",
+    "hangs",
+    "crash loop",
+    "does not start",
+    "both broken",
+]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

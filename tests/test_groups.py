@@ -157,3 +157,32 @@ async def test_containers_of_no_project_wait_for_what_they_depend_on() -> None:
     while project.hints.asked:
         await project.reconciler.run_pass(*project.hints.asked.pop(0))
     assert [call for call in project.engine.calls if call.startswith("stop")] == ["stop b", "stop a"]
+
+
+async def test_two_updates_never_have_one_container_in_hand() -> None:
+    """What is made again with another one is not updated itself meanwhile, though neither depends on the other."""
+    project, passes = Project({}), list[asyncio.Future[float | None]]()
+    project.offer("web", "a", Behaviour(healthy_after=20.0))
+    project.offer("side", "a")
+    for name in ("web", "side"):
+        project.engine.images[image_id(name[0] + "a")] = project.engine.offered[image_id(name[0] + "a")]
+        project.engine.tags[f"registry.test/{name}:1"] = image_id(name[0] + "a")
+    project.engine.run("web", "registry.test/web:1", labels=LABELS)
+    project.engine.run(
+        "side", "registry.test/side:1", labels=LABELS | {"sidecar.when-stopped": "recreate"}, VolumesFrom=["web"]
+    )
+    project.offer("web", "b", Behaviour(healthy_after=20.0))
+
+    def push() -> None:
+        project.offer("side", "b")
+        cause = Cause("webhook", project.clock.now(), ("side",))
+        passes.append(asyncio.ensure_future(project.reconciler.run_pass("docker:side", cause)))
+
+    project.hints.on_wait = once(push)
+    await project.reconciler.run_pass("docker:web", Cause("webhook", 0.0))
+    assert await asyncio.gather(*passes) == [5.0]
+    (held,) = [each for each in project.events.named("target.held") if each["target"] == "docker:side"]
+    assert held["reason"] == "waits for docker:web, whose update has it in hand"
+    await project.reconciler.run_pass("docker:side", Cause("retry", 0.0))
+    side = project.engine.named("side") or {}
+    assert (side["image"], side["up"]) == (image_id("sb"), True)

@@ -14,7 +14,10 @@ from tests.test_reconciler import TARGET, Project, hint_of
 CAUSE = Cause("webhook", 0.0)
 REFUSAL = "resolving registry.test/web:1: registry registry.test does not know registry.test/web:1 (404)"
 BUILT_HERE = "was built on this machine, never pushed or pulled"
-NOTE = "label sidecar.strategy=start-first is not supported yet: the old one is stopped first"
+NOTE = (
+    "the old one is stopped before the new one is started: both would write to /data; "
+    "if they may, label it sidecar.start-first-volumes=true"
+)
 
 
 def refuse(registry: FakeRegistry, *, only: str = "") -> None:
@@ -128,7 +131,7 @@ async def test_what_depends_on_an_image_that_was_built_here_is_updated() -> None
 # --- the strategy in force ------------------------------------------------------------------------------------------
 
 
-async def test_a_strategy_that_is_not_supported_yet_is_noted_once_a_rollout() -> None:
+async def test_a_strategy_that_is_not_possible_is_noted_once_a_rollout() -> None:
     """Who asked for start-first reads in the log that it stops first; a newer digest is another rollout."""
     world = World(labels=LABELS | {"sidecar.strategy": "start-first"})
     world.hints.on_wait = hint_of(world, "c")

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from sidecar.core.decision import Cause, Hold, Keep, Resolved
 from sidecar.core.image import Digest
-from sidecar.core.policy import Action, Strategy, WhenStopped
+from sidecar.core.policy import Action, WhenStopped
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Health, Kind, Observed, State, Target
+from sidecar.core.target import Health, Observed, State, Target
 
 
 def hold_unasked(target: Target) -> Hold | None:
@@ -37,13 +37,6 @@ def judge_unresolved(target: Target, observed: Observed, reason: str) -> Hold:
         f"{target.ref.familiar} was built on this machine, never pushed or pulled, so that nothing can be newer; "
         f"push it, or leave out its label sidecar.enable ({reason})"
     )
-
-
-def strategy_note(target: Target) -> str | None:
-    """Say what the strategy in force is, where it is not the one that the labels ask for."""
-    if target.policy.strategy is not Strategy.START_FIRST or target.kind is Kind.IMAGE:
-        return None
-    return "label sidecar.strategy=start-first is not supported yet: the old one is stopped first"
 
 
 def judge(
@@ -101,6 +94,7 @@ def _begin(target: Target, resolved: Resolved, observed: Observed, cause: Cause,
         min_ready_seconds=target.policy.min_ready_seconds,
         deadline_seconds=target.policy.deadline_seconds,
         rollback=target.policy.rollback,
+        drain_seconds=target.policy.drain_seconds,
         platform=image.platform if image else "",
         from_=Revision(
             digest=min(image.digests, default=None) if image else None,
@@ -134,6 +128,8 @@ def supersede(
         superseded=rollout.to.instance or rollout.superseded,
         goal_started_at=None,
         goal_starts=0,
+        settled=False,
+        drained_at=None,
     )
     return rollout.enter(Phase.SUPERSEDED, f"{resolved.digest} is newer"), newer
 

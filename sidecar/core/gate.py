@@ -46,10 +46,11 @@ def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     # Before the goal's container was started, engine calls of ours take names and give them. Afterwards others did.
     was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
     if instance is None:
-        # One that was made with `--rm` is gone once it has ended, whoever ended it.
-        return was_in_place and not rollout.auto_remove
+        # One that was made with `--rm` is gone once it has ended, whoever ended it. One that was started first takes
+        # the name only when it has passed its gate.
+        return was_in_place and not rollout.auto_remove and not (rollout.is_beside and rollout.settled)
     if instance == rollout.from_.instance:
-        return was_in_place and rollout.phase is not Phase.ROLLING_BACK
+        return was_in_place and rollout.phase is not Phase.ROLLING_BACK and not rollout.is_beside
     return instance != rollout.superseded
 
 
@@ -65,6 +66,8 @@ def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     if _was_touched_first(rollout, observed):
         return rollout.enter(Phase.ABANDONED, f"is {observed.state} and was {rollout.run_state} before; not by us")
+    if rollout.is_beside and observed.instance == rollout.from_.instance:
+        return _update_beside(rollout, observed)
     if observed.instance is None and rollout.auto_remove and rollout.goal_starts >= MOST_RESTARTS:
         words = f"ended {rollout.goal_starts} times, and was made with --rm, so that nothing is left to look at"
         return rollout.enter(Phase.ROLLING_BACK, words)
@@ -86,6 +89,35 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return replace(rollout.enter(Phase.FINISHING, reason), is_broken=True)
         case undecided:
             return undecided
+
+
+def _update_beside(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    """Watch the new one, which was started first, until it may take the place of the old one, which goes on."""
+    if not rollout.settled and rollout.is_begun and observed.state.meant is not rollout.run_state:
+        left_so = rollout.enter(Phase.ROLLING_BACK, f"the old one is {observed.state}, by somebody meanwhile")
+        return replace(left_so, run_state=observed.state.meant, is_taken_back=True)
+    ahead = observed.ahead
+    if ahead is None or ahead.instance != rollout.to.instance:
+        return Step()
+    match _gate(rollout, ahead):
+        case _Broken(reason):
+            return rollout.enter(Phase.ROLLING_BACK, reason)
+        case _Stopped(_, words):
+            return replace(rollout.enter(Phase.ROLLING_BACK, f"was {words} by somebody meanwhile"), is_taken_back=True)
+        case _Settled():
+            return replace(rollout, settled=True) if not rollout.settled else _take_over(rollout, observed)
+        case undecided:
+            # Once it has passed, only a failure holds it up: with its names it gets another address.
+            return _take_over(rollout, observed) if rollout.settled else undecided
+
+
+def _take_over(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
+    if observed.ahead is None or not observed.ahead.is_reachable:
+        return Step()
+    if rollout.drained_at is None:
+        return replace(rollout, drained_at=observed.now)
+    rest = rollout.drained_at + rollout.drain_seconds - observed.now
+    return Wait(min(LOOK_SECONDS, rest)) if rest > 0 else Step()
 
 
 def _was_touched_first(rollout: Rollout, observed: Observed) -> bool:

@@ -58,6 +58,8 @@ class Policy:
         deadline_seconds: how long it may take to become healthy, from its first start.
         settle_seconds: how long to wait after the first hint of a quiet target; None means as set for all.
         depends_on: names of services or containers that are updated before it, beside Compose's own.
+        drain_seconds: how long both answer before the old one is stopped, where the new one is started first.
+        start_first_volumes: the new one may be started first though both would write to the same volumes.
         pre_update: what is run in the old one before anything is touched; where it fails, nothing is.
         post_update: what is run in the new one once it has passed its gate.
         scope: which of several Sidecars on one engine it belongs to; None is the one without a scope.
@@ -72,6 +74,8 @@ class Policy:
     rollback: bool = True
     when_stopped: WhenStopped = WhenStopped.HOLD
     depends_on: tuple[str, ...] = ()
+    drain_seconds: float = 10.0
+    start_first_volumes: bool = False
     pre_update: Hook | None = None
     post_update: Hook | None = None
     scope: str | None = None
@@ -174,6 +178,8 @@ def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> 
         rollback=_read(ours, "rollback", parse_bool, True),
         when_stopped=_read(ours, "when-stopped", WhenStopped, WhenStopped.HOLD),
         depends_on=_names(ours.get("depends-on", "")),
+        drain_seconds=_read(ours, "drain", parse_duration, 10.0),
+        start_first_volumes=_read(ours, "start-first-volumes", parse_bool, False),
         pre_update=_hook(ours, "hook.pre-update"),
         post_update=_hook(ours, "hook.post-update"),
         scope=ours.get("scope", "").strip() or None,

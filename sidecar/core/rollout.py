@@ -57,6 +57,8 @@ class Rollout:
         ref: the reference as configured.
         cause: why it began, in a word; delivery_ids are the deliveries that asked for it.
         started_at: when the pass began that started it (our clock, seconds since 1970).
+        strategy: the one in force; strategy_note says why it is not the one that the labels ask for.
+        drain_seconds: started first, how long both answer before the old one is stopped.
         run_state: the state of the old container that the new one is left in.
         plan: what the driver prepared, for the driver only; None until everything that can fail cheaply is done.
         dependents: ids of targets that are stopped, made again or started anew together with this one.
@@ -65,7 +67,9 @@ class Rollout:
         goal_started_at: first start of the container that this phase wants to see running (engine's clock).
         goal_starts: how often we started it again after it had exited.
         changed_at: when it was first seen that somebody else had changed the target (engine's clock).
-        settled: the gate of the rollback is passed; what is left is to pause it again.
+        settled: the gate is passed, of a rollback or of one that was started first; what is left is to restore its
+            state, or to let it take the place of the old one.
+        drained_at: since when both answer (engine's clock).
         is_taken_back: somebody stopped the new container in its gate, or it could not be made any more: which says
             nothing against its image.
         is_broken: the gate failed and nothing is put back, as its labels ask.
@@ -82,6 +86,8 @@ class Rollout:
     started_at: float
     delivery_ids: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STOP_FIRST
+    strategy_note: str = ""
+    drain_seconds: float = 10.0
     min_ready_seconds: float
     deadline_seconds: float
     rollback: bool = True
@@ -98,6 +104,7 @@ class Rollout:
     goal_starts: int = 0
     changed_at: float | None = None
     settled: bool = False
+    drained_at: float | None = None
     is_taken_back: bool = False
     is_broken: bool = False
     reason: str = ""
@@ -117,6 +124,21 @@ class Rollout:
     def is_begun(self) -> bool:
         """Say whether a container was ever made for it: until then nothing that runs was touched."""
         return self.to.instance is not None or self.superseded is not None
+
+    @property
+    def is_beside(self) -> bool:
+        """Say whether the new one is started beside the old one, and has not taken its place yet as far as we know."""
+        return self.strategy is Strategy.START_FIRST and self.phase is Phase.UPDATING
+
+    @property
+    def is_started_beside(self) -> bool:
+        """Say whether the new one was started beside the old one: what fails from then on is waited out in the gate."""
+        return self.is_beside and self.goal_starts > 0
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """The targets that it stops, makes again or starts anew; no two rollouts may do that to one at a time."""
+        return frozenset({self.target_id, *self.dependents})
 
     @property
     def goal(self) -> Revision:

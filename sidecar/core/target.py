@@ -115,6 +115,8 @@ class Observed:
         detail: what the engine says of its end, for a reason: an exit code, an error of its start, out of memory.
         is_stopped: somebody stopped it, for its restart policy would have started it again.
         is_doubled: what a rollout put aside runs as well, for somebody started it.
+        ahead: the new one, as it is seen beside the old one that is in place.
+        is_reachable: it has every name of the old one on every network.
         at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
             restart policy and tag as they should be.
     """
@@ -131,4 +133,6 @@ class Observed:
     detail: str = ""
     is_stopped: bool = False
     is_doubled: bool = False
+    ahead: Observed | None = None
+    is_reachable: bool = True
     at_rest: bool = True

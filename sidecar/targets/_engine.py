@@ -137,6 +137,14 @@ class Engine:
         body = {"Container": container, "EndpointConfig": endpoint}
         await self._do("POST", f"/networks/{_quoted(network)}/connect", json=body)
 
+    async def disconnect_network(self, network: str, container: str) -> None:
+        """Take a container off a network; one that is not on it is left alone."""
+        try:
+            await self._do("POST", f"/networks/{_quoted(network)}/disconnect", json={"Container": container})
+        except EngineError as error:
+            if "is not connected to" not in str(error):
+                raise
+
     async def start(self, ident: str) -> None:
         """Start a container; one that runs already is left alone."""
         await self._do("POST", f"/containers/{_quoted(ident)}/start")

@@ -53,6 +53,9 @@ class Actor:
                 await self._engine.set_restart_policy(ident, policy)
             case calls.Rename(container_id=ident, is_parked=is_parked):
                 await self._engine.rename(ident, target.name + (PARKED_SUFFIX if is_parked else ""))
+            case calls.Connect(container_id=ident, network=network):
+                wanted = CreateRequest.from_json((rollout.plan or {})["request"]).endpoints
+                await self._engine.connect_network(network, ident, wanted[network])
             case calls.MoveTag(image_id=image_id):
                 await self._images.move_tag(ImageRef.parse(rollout.ref), image_id)
             case calls.KeepPrevious(image_id=image_id):
@@ -77,6 +80,8 @@ class Actor:
                 await engine.pause(ident)
             case calls.Unpause(container_id=ident):
                 await engine.unpause(ident)
+            case calls.Disconnect(container_id=ident, network=network):
+                await engine.disconnect_network(network, ident)
             case calls.Remove(container_id=ident, volumes=volumes):
                 await engine.remove_container(ident, volumes=volumes)
             case _:
@@ -93,6 +98,8 @@ class Actor:
         """Create one end under one of our names, by its configured reference and on exactly its image."""
         plan = rollout.plan or {}
         request = CreateRequest.from_json(plan["restore" if is_old else "request"])
+        if rollout.is_beside:
+            request = request.unnamed()
         end, ref = rollout.from_ if is_old else rollout.to, ImageRef.parse(rollout.ref)
         await self._images.have(ref, end, platform=request.platform, target=target.id)
         ident = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)

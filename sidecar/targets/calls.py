@@ -78,6 +78,22 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Connect:
+    """Connect a container to a network as its request says."""
+
+    container_id: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Take a container off a network."""
+
+    container_id: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
 class MoveTag:
     """Let the configured reference name this image."""
 
@@ -117,6 +133,8 @@ Call = (
     | SetRestartPolicy
     | Rename
     | Remove
+    | Connect
+    | Disconnect
     | MoveTag
     | KeepPrevious
     | RunHook

@@ -42,7 +42,12 @@ def parse_time(text: str | None) -> float | None:
 
 def state_of(container: Json) -> State:
     """Read the state of an inspected container; one that is dead or being removed has exited."""
-    return _STATES.get(container["State"].get("Status", ""), State.EXITED)
+    return state_named(container["State"].get("Status", ""))
+
+
+def state_named(word: str) -> State:
+    """Read the engine's word for a state, as an inspect and a list have it."""
+    return _STATES.get(word, State.EXITED)
 
 
 def was_stopped(container: Json) -> bool:

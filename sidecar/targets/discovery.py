@@ -58,8 +58,13 @@ def discover(
         own_id: the container that this Sidecar runs in, if it runs in one.
     """
     found: dict[str, Target] = {}
-    for entry in entries:
+    seen = list(entries)
+    by_id = {entry["Id"]: entry for entry in seen}
+    for entry in seen:
         target = _target(entry, references.get(entry["Id"], entry["Image"]), default_enable=default_enable)
+        owner = by_id.get(_network_of(entry))
+        if target is not None and owner is not None and _service_of(owner) not in target.depends_on:
+            target = replace(target, depends_on=(*target.depends_on, _service_of(owner)))
         if target is not None and entry["Id"] == own_id:
             target = replace(target, refusal=_OWN)
         # In the middle of a rollout the name may be free while candidate and parked one stand beside it.
@@ -127,17 +132,29 @@ def _target(entry: Json, reference: str, *, default_enable: bool) -> Target | No
         return Target(
             id=f"image:{ref}", kind=Kind.IMAGE, ref=ref, policy=policy, service=f"image:{ref}", refusal=refusal
         )
-    project, service = labels.get(_PROJECT), labels.get(_SERVICE)
+    project = labels.get(_PROJECT)
     return Target(
         id=f"docker:{name}",
         kind=Kind.DOCKER,
         ref=ref,
         policy=policy,
-        service=f"docker:{project}/{service}" if project and service else f"docker:{name}",
+        service=_service_of(entry),
         project=project,
         depends_on=_depends_on(labels, policy, project),
         refusal=refusal or problem,
     )
+
+
+def _service_of(entry: Json) -> str:
+    labels = entry.get("Labels") or {}
+    project, service = labels.get(_PROJECT), labels.get(_SERVICE)
+    return f"docker:{project}/{service}" if project and service else f"docker:{base_name(own_name(entry))}"
+
+
+def _network_of(entry: Json) -> str:
+    """Give the id of the container in whose network it lives; it goes with that one, so it comes after it."""
+    kind, _, owner = str((entry.get("HostConfig") or {}).get("NetworkMode") or "").partition(":")
+    return owner if kind == "container" else ""
 
 
 def _policy(labels: Mapping[str, str], *, default_enable: bool) -> tuple[Policy, str | None]:

@@ -6,6 +6,7 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sidecar.core.image import ImageRef
@@ -20,8 +21,9 @@ from sidecar.targets.acting import Actor
 from sidecar.targets.calls import Blocked, Create, Of
 from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
+from sidecar.targets.endpoints import networks
 from sidecar.targets.images import Images, unused_images
-from sidecar.targets.looking import Look, beside, look
+from sidecar.targets.looking import Look, look
 from sidecar.targets.names import (
     CANDIDATE_SUFFIX,
     is_full_id,
@@ -94,13 +96,22 @@ class DockerDriver:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
         seen = await look(self._engine, target.name, rollout)
         is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, seen))
-        container = seen.current
-        if container is None:
+        if seen.current is None:
             return Observed(now=seen.now, state=State.MISSING, at_rest=is_at_rest)
+        in_place = await self._observed(target, seen.current, seen.now)
+        ahead = None
+        if rollout is not None and rollout.is_beside and seen.candidate is not None:
+            ahead = await self._observed(target, seen.candidate, seen.now, key=target.id + CANDIDATE_SUFFIX)
+            unnamed, missing = _lacking(seen.candidate, rollout)
+            ahead = replace(ahead, is_reachable=not unnamed and not missing)
+        is_doubled = seen.parked is not None and reading.state_of(seen.parked) not in _ARE_DOWN
+        return replace(in_place, ahead=ahead, is_doubled=is_doubled, at_rest=is_at_rest)
+
+    async def _observed(self, target: Target, container: Json, now: float, *, key: str | None = None) -> Observed:
         checked = reading.health_of(container)
         image = await self._engine.inspect_image(container["Image"])
         return Observed(
-            now=seen.now,
+            now=now,
             state=reading.state_of(container),
             instance=container["Id"],
             image=reading.image_of(image, container["Image"], target.ref),
@@ -108,11 +119,9 @@ class DockerDriver:
             started_at=reading.parse_time(container["State"].get("StartedAt")),
             finished_at=reading.parse_time(container["State"].get("FinishedAt")),
             restarts=container.get("RestartCount") or 0,
-            healthy_since=self._remembered(target.id, container, checked),
+            healthy_since=self._remembered(key or target.id, container, checked),
             detail=reading.detail_of(container),
             is_stopped=reading.was_stopped(container),
-            is_doubled=seen.parked is not None and reading.state_of(seen.parked) not in _ARE_DOWN,
-            at_rest=is_at_rest,
         )
 
     def _remembered(self, target_id: str, container: Json, checked: reading.Checked) -> float | None:
@@ -141,24 +150,23 @@ class DockerDriver:
             tag_image=tag_image,
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
             previous_image=previous,
-            dependents=tuple([await self._dependent(each) for each in (rollout.plan or {}).get("dependents", ())]),
+            dependents=await self._dependents(rollout, seen),
             now=seen.now,
         )
 
-    async def _dependent(self, planned: Json) -> Dependent:
-        """Look at one of those that go with the target."""
-        current, candidate = await beside(self._engine, planned["name"])
-        wanted = CreateRequest.from_json(planned["request"]) if planned["is_remade"] else None
-        return Dependent(
-            **{key: planned[key] for key in ("name", "id", "image_id", "is_remade", "shares_namespace")},
-            run_state=State(planned["run_state"]),
-            needs=frozenset(planned["needs"]),
-            stays=frozenset(planned["stays"]),
-            is_started=planned.get("is_started", False),
-            is_paused=planned.get("is_paused", False),
-            current=_beside(current, wanted),
-            candidate=_beside(candidate, wanted),
-        )
+    async def _dependents(self, rollout: Rollout, seen: Look) -> tuple[Dependent, ...]:
+        """Look at what goes with the target, where a call may be due for it, by one list call."""
+        planned = (rollout.plan or {}).get("dependents", ())
+        in_place = seen.current["Id"] if seen.current is not None else None
+        if not planned or (rollout.phase is Phase.UPDATING and in_place != rollout.from_.instance):
+            return ()
+        entries = {own_name(entry): entry for entry in await self._engine.list_containers()}
+        found = []
+        for each in planned:
+            candidate = entries.get(each["name"] + CANDIDATE_SUFFIX)
+            inspected = await self._engine.inspect_container(candidate["Id"]) if candidate is not None else None
+            found.append(_dependent(each, entries.get(each["name"]), inspected[0] if inspected is not None else None))
+        return tuple(found)
 
     async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
         """Say whether another container of the same reference is on the new image."""
@@ -228,6 +236,7 @@ class DockerDriver:
 def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:
     if container is None:
         return None
+    unnamed, missing = _lacking(container, rollout) if rollout is not None and rollout.is_beside else ((), ())
     return Slot(
         id=container["Id"],
         image_id=container["Image"],
@@ -235,19 +244,50 @@ def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str |
         restart_policy=container["HostConfig"].get("RestartPolicy") or {},
         auto_remove=bool(container["HostConfig"].get("AutoRemove")),
         is_complete=rollout is None or _has_networks(container, rollout),
+        unnamed=unnamed,
+        missing=missing,
         is_misnamed=name is not None and container["Name"] != f"/{name}",
     )
 
 
-def _beside(container: Json | None, request: CreateRequest | None) -> Beside | None:
-    if container is None:
-        return None
+def _lacking(container: Json, rollout: Rollout) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the networks on which a candidate has not all its names, and those that it is not connected to."""
+    plan = rollout.plan or {}
+    if "request" not in plan:
+        return (), ()
+    wanted, found = CreateRequest.from_json(plan["request"]).endpoints, networks(container)
+    unnamed = [
+        name
+        for name in sorted(wanted.keys() & found.keys())
+        if not set(wanted[name].get("Aliases") or []) <= set((found[name] or {}).get("Aliases") or [])
+    ]
+    return tuple(unnamed), tuple(sorted(wanted.keys() - found.keys()))
+
+
+def _dependent(planned: Json, entry: Json | None, candidate: Json | None) -> Dependent:
+    return Dependent(
+        **{key: planned[key] for key in ("name", "id", "image_id", "is_remade", "shares_namespace")},
+        run_state=State(planned["run_state"]),
+        needs=frozenset(planned["needs"]),
+        stays=frozenset(planned["stays"]),
+        is_started=planned.get("is_started", False),
+        is_paused=planned.get("is_paused", False),
+        current=None if entry is None else _listed(entry),
+        candidate=None if candidate is None else _remade(candidate, CreateRequest.from_json(planned["request"])),
+    )
+
+
+def _listed(entry: Json) -> Beside:
+    return Beside(id=entry["Id"], image_id=entry["ImageID"], state=reading.state_named(entry["State"]))
+
+
+def _remade(container: Json, request: CreateRequest) -> Beside:
     return Beside(
         id=container["Id"],
         image_id=container["Image"],
         state=reading.state_of(container),
         references=frozenset(filter(is_full_id, references(container["HostConfig"]))),
-        is_complete=request is None or _is_connected(container, request),
+        is_complete=_is_connected(container, request),
     )
 
 

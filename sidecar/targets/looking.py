@@ -36,12 +36,6 @@ async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
     return Look(now=now, current=current, candidate=candidate, parked=parked)
 
 
-async def beside(engine: Engine, name: str) -> tuple[Json | None, Json | None]:
-    """Inspect a container that goes with a target, and what is made to take its place."""
-    (_, current), (_, candidate) = [await _inspect(engine, each) for each in (name, name + CANDIDATE_SUFFIX)]
-    return current, candidate
-
-
 async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:
     """Look for what Compose has made to bear the name since ours bore it."""
     entries = await engine.list_containers(filters={"name": [f"_{name}"]})

@@ -5,10 +5,12 @@ Nothing that runs is touched here, and nothing is created.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sidecar.core.image import Digest
+from sidecar.core.policy import Strategy
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Refused, Transient
@@ -19,6 +21,7 @@ from sidecar.targets.looking import look
 from sidecar.targets.losses import unsupported
 from sidecar.targets.plan_dependents import everything_on, plan_dependents, refusal_of_dependents
 from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
+from sidecar.targets.start_first import obstacle
 
 Json = dict[str, Any]
 
@@ -52,6 +55,8 @@ class Preparer:
         return replace(
             rollout,
             plan=plan,
+            strategy=rollout.strategy if is_begun else Strategy(plan["strategy"]),
+            strategy_note=plan["strategy_note"],
             dependents=tuple(f"{target.kind}:{each['name']}" for each in plan["dependents"]),
             auto_remove=bool(container["HostConfig"].get("AutoRemove")),
             to=replace(rollout.to, image_id=new_image["Id"]),
@@ -89,19 +94,37 @@ class Preparer:
             ).to_json()
             for image in reversed(images)
         )
+        dependents = await self._dependents(rollout, container, engine)
+        strategy, note = self._strategy(target, container, dependents)
         hooks = {PRE_UPDATE: target.policy.pre_update, POST_UPDATE: target.policy.post_update}
         return {
             "container": container,
             "request": request,
             "restore": restore,
             "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
-            "dependents": await self._dependents(rollout, container, engine),
+            "strategy": strategy,
+            "strategy_note": note,
+            "dependents": dependents,
             "hooks": {
                 name: {"command": hook.command, "timeout": hook.timeout_seconds}
                 for name, hook in hooks.items()
                 if hook is not None
             },
         }
+
+    def _strategy(self, target: Target, container: Json, dependents: Sequence[Json]) -> tuple[Strategy, str]:
+        """Give the strategy in force, and why it is not the one that the labels ask for."""
+        if target.policy.strategy is Strategy.STOP_FIRST:
+            return Strategy.STOP_FIRST, ""
+        why_not = obstacle(
+            container,
+            api=self._engine.api_version,
+            may_share_volumes=target.policy.start_first_volumes,
+            dependents=any(each["is_remade"] for each in dependents),
+        )
+        if why_not is None:
+            return Strategy.START_FIRST, ""
+        return Strategy.STOP_FIRST, f"the old one is stopped before the new one is started: {why_not}"
 
     async def _dependents(self, rollout: Rollout, container: Json, engine: EngineDefaults) -> list[Json]:
         if rollout.plan is not None and rollout.is_begun:  # they are stopped by now

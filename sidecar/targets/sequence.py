@@ -26,7 +26,9 @@ from sidecar.targets.calls import (
     Adopt,
     Blocked,
     Call,
+    Connect,
     Create,
+    Disconnect,
     KeepPrevious,
     MoveTag,
     Of,
@@ -56,6 +58,8 @@ class Slot:
     Attributes:
         auto_remove: the engine removes it as soon as it ends, and the anonymous volumes that nobody else has.
         is_complete: it is connected to every network it was created for.
+        unnamed: networks on which it has not all the names that it was made for.
+        missing: networks that it was made for, and is not connected to.
         is_misnamed: it is to have the target's name, and Compose did not live to give it.
     """
 
@@ -65,6 +69,8 @@ class Slot:
     restart_policy: Mapping[str, Any]
     auto_remove: bool = False
     is_complete: bool = True
+    unnamed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     is_misnamed: bool = False
 
 
@@ -128,7 +134,7 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return _discard(candidate)
     if candidate.id != rollout.to.instance:
         return _adopt_or_blocked(rollout, candidate)
-    if not candidate.is_complete:
+    if not candidate.is_complete and candidate.state is State.CREATED:
         return Remove(candidate.id, volumes=True)
     if _is_tag_astray(rollout, slots):
         return MoveTag(rollout.from_.image_id or "")
@@ -139,7 +145,22 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     if current.auto_remove and current.state in _IS_ON and parked is None:
         # Nothing will be left of it. What stands in for it is made while it runs, and has its volumes from then on.
         return Create(is_old=True, is_parked=True)
+    if rollout.is_beside and current.id == rollout.from_.instance and not _is_taking_over(rollout, candidate):
+        return _beside(rollout, candidate)
     return _park(current, slots.dependents)
+
+
+def _beside(rollout: Rollout, candidate: Slot) -> Call | None:
+    """Start the new one, then give it the names of the old one; on a network that takes leaving and joining it."""
+    if not rollout.settled:
+        return None if candidate.state in _IS_UP else _start(candidate)
+    if candidate.unnamed:
+        return Disconnect(candidate.id, candidate.unnamed[0])
+    return Connect(candidate.id, candidate.missing[0]) if candidate.missing else None
+
+
+def _is_taking_over(rollout: Rollout, candidate: Slot) -> bool:
+    return rollout.drained_at is not None and not candidate.unnamed and not candidate.missing
 
 
 def _park(old: Slot, dependents: Sequence[Dependent]) -> Call | Of:

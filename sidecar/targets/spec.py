@@ -50,6 +50,19 @@ class CreateRequest:
         """Write it as text for the journal."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
+    @property
+    def endpoints(self) -> dict[str, Json]:
+        """What is asked for on each network, whenever it is connected."""
+        at_create: dict[str, Json] = self.body["NetworkingConfig"]["EndpointsConfig"]
+        return at_create | {connect.network: connect.endpoint for connect in self.connects}
+
+    def unnamed(self) -> CreateRequest:
+        """Give the request without aliases: the engine's DNS leads to a container by those as soon as it starts."""
+        bare = {name: _without_aliases(each) for name, each in self.body["NetworkingConfig"]["EndpointsConfig"].items()}
+        connects = (Connect(network=each.network, endpoint=_without_aliases(each.endpoint)) for each in self.connects)
+        body = self.body | {"NetworkingConfig": {"EndpointsConfig": bare}}
+        return replace(self, body=body, connects=tuple(connects))
+
     def rebound(self, replaced: Mapping[str, str]) -> CreateRequest:
         """Give the request with other containers in the places of some that it refers to.
 
@@ -76,6 +89,10 @@ class CreateRequest:
             connects=tuple(Connect(**connect) for connect in kept["connects"]),
             notes=tuple(kept["notes"]),
         )
+
+
+def _without_aliases(endpoint: Json) -> Json:
+    return {key: value for key, value in endpoint.items() if key != "Aliases"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

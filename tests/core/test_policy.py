@@ -4,6 +4,7 @@ import pytest
 
 from sidecar.core.policy import (
     Action,
+    Hook,
     Policy,
     Strategy,
     WhenStopped,
@@ -76,6 +77,9 @@ def test_every_label_is_read() -> None:
         "sidecar.rollback": "false",
         "sidecar.when-stopped": "recreate",
         "sidecar.depends-on": "db, cache,",
+        "sidecar.hook.pre-update": " dump --all ",
+        "sidecar.hook.pre-update-timeout": "0",
+        "sidecar.hook.post-update": "warm",
         "sidecar.scope": " blue ",
         "sidecar.approval": "auto",
     }
@@ -89,6 +93,8 @@ def test_every_label_is_read() -> None:
         rollback=False,
         when_stopped=WhenStopped.RECREATE,
         depends_on=("db", "cache"),
+        pre_update=Hook(command="dump --all", timeout_seconds=None),
+        post_update=Hook(command="warm", timeout_seconds=300),
         scope="blue",
     )
 
@@ -103,6 +109,7 @@ def test_every_label_is_read() -> None:
         ("sidecar.action", "explode", r"label sidecar\.action='explode'.*accepted are recreate, pull, notify"),
         ("sidecar.approval", "manual", r"label sidecar\.approval='manual' is not supported yet"),
         ("sidecar.policy", "semver:^1", r"not supported yet"),
+        ("sidecar.hook.pre-update-timeout", "x", r"label sidecar\.hook\.pre-update-timeout='x': 'x' is no duration"),
     ],
 )
 def test_a_wrong_label_is_named_with_what_is_accepted(label: str, value: str, message: str) -> None:

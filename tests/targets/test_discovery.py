@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.policy import Policy
 from sidecar.core.target import Kind
-from sidecar.targets.discovery import discover, is_recreated, own_container, why_unmanaged
+from sidecar.targets.discovery import asks_for_restart, discover, is_recreated, own_container, why_unmanaged
 
 Json = dict[str, Any]
 HEX = "a" * 64
@@ -52,6 +52,36 @@ def test_compose_says_what_belongs_together() -> None:
     )
     assert (target.project, target.service) == ("shop", "docker:shop/web")
     assert target.depends_on == ("docker:shop/db", "docker:shop/cache", "docker:shop/mail")
+
+
+def test_what_lives_in_anothers_network_comes_after_that_one() -> None:
+    """The list shows it; where a label says so as well it is said once, and a stranger's network says nothing."""
+    inside = entry("inside") | {"HostConfig": {"NetworkMode": "container:id-of-web"}}
+    labelled = entry("labelled", sidecar__depends__on="") | {"HostConfig": {"NetworkMode": "container:id-of-web"}}
+    labelled["Labels"] = {"sidecar.enable": "true", "sidecar.depends-on": "web"}
+    strange = entry("strange") | {"HostConfig": {"NetworkMode": "container:id-of-nobody"}}
+    _, *others = found(entry(), inside, labelled, strange)
+    assert [target.depends_on for target in others] == [("docker:web",), ("docker:web",), ()]
+
+
+@pytest.mark.parametrize(
+    "depends_on, of, asks",
+    [
+        ("db:service_healthy:true", {"service": "db"}, True),
+        ("db:service_healthy:false", {"service": "db"}, False),
+        ("cache:service_started:true", {"service": "db"}, False),
+        ("db:service_healthy:true", {"service": "db", "project": "other"}, False),
+        ("db", {"service": "db"}, False),
+    ],
+)
+def test_compose_says_who_is_to_be_started_anew_after_whom(depends_on: str, of: dict[str, str], asks: bool) -> None:
+    """`restart: true` of a dependency, of the same project."""
+    prefix = "com.docker.compose."
+    labels = {f"{prefix}project": "shop", f"{prefix}service": "web", f"{prefix}depends_on": depends_on}
+    others = {f"{prefix}{key}": value for key, value in ({"project": "shop"} | of).items()}
+    assert asks_for_restart(labels, others) is asks
+    assert not asks_for_restart(labels | {f"{prefix}oneoff": "True"}, others)
+    assert not asks_for_restart({}, {})
 
 
 def test_what_is_configured_counts_and_not_what_the_list_shows() -> None:
