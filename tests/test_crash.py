@@ -266,7 +266,7 @@ SCENARIOS = {
     "with hooks, unhealthy": Scenario(
         lambda bomb: World(bomb=bomb, labels=LABELS | HOOKS, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
     ),
-    "start-first": Scenario(lambda bomb: started_first(bomb), "b", SUCCEEDS, Keep),
+    "start-first": Scenario(started_first, "b", SUCCEEDS, Keep),
     "start-first, unhealthy": Scenario(
         lambda bomb: started_first(bomb, new=Behaviour(unhealthy_after=2.0)), "a", ROLLS_BACK, Hold
     ),

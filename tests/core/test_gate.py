@@ -7,6 +7,7 @@ import pytest
 from sidecar.core.decide import supersede
 from sidecar.core.decision import Resolved, Step, Wait
 from sidecar.core.gate import MOST_RESTARTS, QUIET_SECONDS, next_step
+from sidecar.core.policy import Strategy
 from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import Health, Image, Observed, State
 from tests.core.values import CAUSE, NEW, NEWER, NOW, observed, rollout
@@ -270,3 +271,72 @@ def test_what_a_person_stopped_in_the_gate_of_a_rollback_is_left_stopped() -> No
 def test_one_put_aside_that_somebody_started_is_stopped_again() -> None:
     """Both may write to one volume."""
     assert next_step(GATED, replace(AT_GOAL, is_doubled=True)) == Step()
+
+
+# --- started first ----------------------------------------------------------------------------------------------------
+
+BESIDE = rollout(strategy=Strategy.START_FIRST, drain_seconds=5.0, goal_started_at=NOW - 20, goal_starts=1)
+AHEAD = observed(instance="new-container", started_at=NOW - 20, healthy_since=NOW - 15)
+PASSED = replace(BESIDE, settled=True)
+
+
+def beside(ahead: Observed | None = AHEAD, **changes: object) -> Observed:
+    """Make the look at an old one in its place with a new one beside it."""
+    return observed(at_rest=False, ahead=ahead, **changes)
+
+
+def test_one_that_is_started_first_is_made_and_started_while_the_old_one_goes_on() -> None:
+    """Until it is there the driver steps; then it is started, and watched like any other."""
+    begun = replace(BESIDE, goal_started_at=None, goal_starts=0)
+    assert next_step(begun, beside(None)) == Step()
+    assert next_step(begun, beside(replace(AHEAD, instance="unrecorded"))) == Step()
+    created = replace(AHEAD, state=State.CREATED, health=Health.STARTING, healthy_since=None)
+    assert next_step(begun, beside(created)) == Step(is_start=True)
+    starting = replace(AHEAD, health=Health.STARTING, healthy_since=None)
+    assert next_step(begun, beside(starting)) == replace(begun, goal_started_at=NOW - 20)
+    assert isinstance(next_step(BESIDE, beside(starting)), Wait)
+
+
+def test_once_it_has_passed_it_takes_over() -> None:
+    """That is put on record; it is given its names, both answer for a while, and only then the old one is stopped."""
+    assert next_step(BESIDE, beside()) == PASSED
+    assert next_step(PASSED, beside(replace(AHEAD, is_reachable=False))) == Step()
+    draining = replace(PASSED, drained_at=NOW)
+    assert next_step(PASSED, beside()) == draining
+    assert next_step(draining, beside(now=NOW + 4.5)) == Wait(0.5)
+    assert next_step(draining, beside(now=NOW + 5)) == Step()
+    recovering = replace(AHEAD, health=Health.STARTING, healthy_since=None)
+    assert next_step(draining, beside(recovering, now=NOW + 5)) == Step()
+    assert next_step(draining, observed(state=State.MISSING, instance=None, at_rest=False)) == Step()
+    assert next_phase(draining, AHEAD)[0] is Phase.FINISHING
+
+
+@pytest.mark.parametrize("value", [BESIDE, PASSED])
+def test_one_that_fails_beside_the_old_one_is_taken_away(value: Rollout) -> None:
+    """Also after it has passed, as long as the old one is in its place, and whatever its labels say of a rollback."""
+    ill = replace(AHEAD, health=Health.UNHEALTHY)
+    for asked in (value, replace(value, rollback=False)):
+        assert next_phase(asked, beside(ill)) == (Phase.ROLLING_BACK, "became unhealthy")
+
+
+def test_what_a_person_does_to_either_of_two_ends_it() -> None:
+    """Who stops the old one wants it stopped, who stops the new one does not want that; neither says it is bad."""
+    left = next_step(BESIDE, beside(state=State.EXITED))
+    assert isinstance(left, Rollout)
+    assert (left.phase, left.run_state, left.rejected) == (Phase.ROLLING_BACK, State.EXITED, None)
+    stopped = replace(AHEAD, state=State.EXITED, is_stopped=True, finished_at=NOW - 10)
+    taken = next_step(BESIDE, beside(stopped))
+    assert isinstance(taken, Rollout)
+    assert (taken.phase, taken.run_state, taken.rejected) == (Phase.ROLLING_BACK, State.RUNNING, None)
+    gone = observed(state=State.MISSING, instance=None, at_rest=False)
+    assert next_step(BESIDE, gone) == replace(BESIDE, changed_at=NOW)
+
+
+def test_a_newer_digest_takes_the_place_of_one_beside_the_old_one() -> None:
+    """It is gated anew, and drains anew."""
+    pair = supersede(
+        replace(PASSED, drained_at=NOW), Resolved.of(NEWER), rejected={}, cause=CAUSE, rollout_id="rollout-2"
+    )
+    assert pair is not None
+    newer = pair[1]
+    assert (newer.settled, newer.drained_at, newer.superseded) == (False, None, "new-container")

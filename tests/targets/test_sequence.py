@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.core.policy import Strategy
 from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import State
 from sidecar.targets.sequence import (
     Adopt,
     Blocked,
     Call,
+    Connect,
     Create,
+    Disconnect,
     KeepPrevious,
     MoveTag,
     Pause,
@@ -219,11 +222,34 @@ ROLLS_BACK = [
 ]
 
 STRANGER = slot("somebody")
-NAMED = Rename("new-container")
+NAMED, STOP_NEW = Rename("new-container"), Stop("new-container")
 SELF_UP = replace(slot("old-container", State.RUNNING, NO), auto_remove=True)
 SELF_GONE = replace(SELF_UP, state=State.EXITED)
 SPARE = replace(SELF_UP, id="old-spare", state=State.CREATED)
 SELF_NEW = replace(NEW_MADE, auto_remove=True)
+BESIDE = replace(MADE, strategy=Strategy.START_FIRST)
+PASSED, DRAINED = replace(BESIDE, settled=True), replace(BESIDE, settled=True, drained_at=1.0)
+NAMELESS = replace(NEW_UP, unnamed=("a", "b"))
+OFF = replace(NEW_UP, missing=("a",), is_complete=False)
+STARTED_FIRST = [
+    ("it is started beside the old one", BESIDE, shown(OLD_UP, NEW_MADE), Start("new-container")),
+    ("and waited for", BESIDE, shown(OLD_UP, NEW_UP), None),
+    ("what it has no names on it leaves", PASSED, shown(OLD_UP, NAMELESS), Disconnect("new-container", "a")),
+    ("what it has left it joins again", PASSED, shown(OLD_UP, OFF), Connect("new-container", "a")),
+    ("with its names both answer for a while", PASSED, shown(OLD_UP, NEW_UP), None),
+    ("then the old one is stopped", DRAINED, shown(OLD_UP, NEW_UP), Stop("old-container")),
+    ("not before it has its names, again", DRAINED, shown(OLD_UP, NAMELESS), Disconnect("new-container", "a")),
+    ("the old one loses its restart policy", DRAINED, shown(OLD_DOWN, NEW_UP), SetRestartPolicy("old-container")),
+    ("and its name", DRAINED, shown(OLD_PARKED, NEW_UP), Rename("old-container", is_parked=True)),
+    ("which the new one gets", DRAINED, shown(None, NEW_UP, OLD_PARKED), NAMED),
+    (
+        "one that never ran and is not connected is made again",
+        BESIDE,
+        shown(OLD_UP, slot("new-container", State.CREATED, is_complete=False)),
+        Remove("new-container", volumes=True),
+    ),
+    ("taken back, the old one goes on", replace(BESIDE, phase=Phase.ROLLING_BACK), shown(OLD_UP, NEW_UP), STOP_NEW),
+]
 SELF_REMOVING = [
     (
         "what stands in for it is made while it runs",
@@ -302,7 +328,10 @@ PEOPLE = [
 
 @pytest.mark.parametrize(
     "rollout_, slots, call",
-    [pytest.param(*row, id=rule) for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *SELF_REMOVING, *PEOPLE]],
+    [
+        pytest.param(*row, id=rule)
+        for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *STARTED_FIRST, *SELF_REMOVING, *PEOPLE]
+    ],
 )
 def test_the_next_call_follows_from_what_is_there(rollout_: Rollout, slots: Slots, call: Call | Blocked | None) -> None:
     """Each row of the table, by its rule."""
