@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -271,6 +272,20 @@ def test_an_engine_leaves_no_trace_in_its_containers(engine: Engine):
     run_web(engine, "web:1")
     settings = engine.api.get("/containers/web/json")["HostConfig"]
     assert settings["CgroupParent"] == ""
+
+
+def test_an_engine_keeps_files_of_a_moment_to_its_machine(engine: Engine):
+    """What an engine and its helpers write for a moment goes with the machine, also when that is killed meanwhile."""
+    images.load(engine, web("1"), "web:1")
+    run_web(engine, "web:1")
+    for name in ("dockerd", "containerd", "containerd-shim"):
+        for process in engine.machine.processes(name):
+            variables = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+            [folder] = [value for key, _, value in (each.partition("=") for each in variables) if key == "TMPDIR"]
+            seen = engine.machine.inside(folder)
+            assert seen.is_dir()
+            assert seen.stat().st_dev != Path(tempfile.gettempdir()).stat().st_dev
+        assert engine.machine.processes(name)
 
 
 def test_containers_see_folders_of_the_host(engine: Engine, tmp_path: Path):

@@ -20,6 +20,9 @@ from tests.testbed import namespaces
 ADDRESS = "198.51.100.1"
 """An address of every machine beside 127.0.0.1, for what an engine does only with addresses that others can reach."""
 
+TEMPORARY = "/run/tmp"
+"""Every machine's own folder for files of a moment: it goes with the machine, and the host's own is shared with it."""
+
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -106,6 +109,9 @@ def _make_root(tree: Path, shared: Sequence[str]) -> None:
     _run("mount", "--rbind", "/sys", tree / "sys")
     _run("mount", "--rbind", "/dev", tree / "dev")
     _run("mount", "-t", "tmpfs", "tmpfs", tree / "run")
+    temporary = tree / TEMPORARY.removeprefix("/")
+    temporary.mkdir()
+    temporary.chmod(0o1777)
     _pivot(tree)
 
 

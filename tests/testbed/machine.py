@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.testbed import packages
 from tests.testbed.errors import PartError
-from tests.testbed.init import Plan
+from tests.testbed.init import TEMPORARY, Plan
 from tests.testbed.processes import Process
 
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ _BOOT_SECONDS = 20.0
 _CGROUP_SECONDS = 2.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _LONGEST_SOCKET_PATH = 107
-_PATH_INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "TMPDIR": TEMPORARY}
 
 
 class Machine:
@@ -95,7 +95,7 @@ class Machine:
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a command inside and wait for it; the options are those of `subprocess.run`."""
-        given: dict[str, Any] = {"env": _PATH_INSIDE, "capture_output": True, "text": True, **options}
+        given: dict[str, Any] = {"env": _ENVIRONMENT, "capture_output": True, "text": True, **options}
         done: subprocess.CompletedProcess[str] = subprocess.run([*self.prefix, *command], check=True, **given)
         return done
 
