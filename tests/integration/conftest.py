@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.engine import NEW, OLD, Engine, compose_plugin
-from tests.testbed.parts import STORE_VERSION, Parts, parts
+from tests.testbed.parts import PODMAN_KIND, STORE_VERSION, Parts, parts
 from tests.testbed.registry import Registry
 
 
@@ -39,6 +39,12 @@ def engine_26(testbed: Parts) -> Iterator[Engine]:
 def engine_containerd(testbed: Parts) -> Iterator[Engine]:
     """Engine 26.1 with containerd's image store."""
     yield from _wiped(testbed, STORE_VERSION)
+
+
+@pytest.fixture
+def engine_podman(testbed: Parts) -> Iterator[Engine]:
+    """Podman 5 behind its Docker-compatible socket."""
+    yield from _wiped(testbed, PODMAN_KIND)
 
 
 _SWEEP = [pytest.param(kind, marks=pytest.mark.sweep) for kind in (OLD.version, STORE_VERSION)]

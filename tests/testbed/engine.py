@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.testbed.api import Api, ApiError
 from tests.testbed.errors import PartError
 from tests.testbed.init import ADDRESS
 from tests.testbed.machine import Machine
+from tests.testbed.processes import Process
 from tests.testbed.relay import PROXY_PORT
 from tests.testbed.trees import Recipe
 
@@ -100,22 +101,13 @@ class Engine:
         self.machine.turn_on()
         self._clear_leftovers()
         self._write_files()
-        self.machine.spawn(
-            "dockerd",
-            *("--config-file", str(self.directory / "daemon.json")),
-            *("--data-root", str(self.directory / "data")),
-            *("--exec-root", "/run/docker"),
-            *("--pidfile", _PID_FILE),
-            *("--host", self.host),
-            *("--host", "unix:///run/docker.sock"),  # where a container looks for it
-            log=self.log,
-        )
+        self.machine.spawn(*self._command(), log=self.log)
         self._await_start()
 
     def stop(self) -> None:
         """Stop the engine as a service manager does; the machine stays on."""
         self.thaw()
-        for process in self.machine.processes("dockerd"):
+        for process in self._processes():
             process.send(signal.SIGTERM)
             if not process.wait(_STOP_SECONDS):
                 message = f"Stopping the engine in {str(self.directory)!r}: it did not end in {_STOP_SECONDS!r} s"
@@ -123,7 +115,7 @@ class Engine:
 
     def kill(self) -> None:
         """Kill the engine alone; its containers run on."""
-        for process in self.machine.processes("dockerd"):
+        for process in self._processes():
             process.kill()
 
     def restart(self) -> None:
@@ -142,12 +134,12 @@ class Engine:
 
     def freeze(self) -> None:
         """Let the engine hang: connections are taken and nothing is answered."""
-        for process in self.machine.processes("dockerd"):
+        for process in self._processes():
             process.send(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let a frozen engine go on."""
-        for process in self.machine.processes("dockerd"):
+        for process in self._processes():
             process.send(signal.SIGCONT)
 
     def admit(self, port: int) -> None:
@@ -207,6 +199,20 @@ class Engine:
             raise PartError(message)
         return done.stdout
 
+    def _command(self) -> Sequence[str]:
+        return (
+            "dockerd",
+            *("--config-file", str(self.directory / "daemon.json")),
+            *("--data-root", str(self.directory / "data")),
+            *("--exec-root", "/run/docker"),
+            *("--pidfile", _PID_FILE),
+            *("--host", self.host),
+            *("--host", "unix:///run/docker.sock"),  # where a container looks for it
+        )
+
+    def _processes(self) -> list[Process]:
+        return self.machine.processes("dockerd")
+
     def _clear_leftovers(self) -> None:
         """Remove what a killed engine left: it would not start beside its old containerd (20.10)."""
         for process in self.machine.processes("containerd"):
@@ -232,7 +238,7 @@ class Engine:
 
     def _is_running(self) -> bool:
         # In this order: one becomes the other.
-        return bool(self.machine.processes("setsid") or self.machine.processes("dockerd"))
+        return bool(self.machine.processes("setsid") or self._processes())
 
     def _await_start(self) -> None:
         deadline = time.monotonic() + _START_SECONDS

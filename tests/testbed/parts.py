@@ -15,6 +15,7 @@ from typing import Any
 from tests.testbed import trees
 from tests.testbed.engine import CONTAINERD_STORE, NEW, OLD, Engine, Release
 from tests.testbed.machine import Machine
+from tests.testbed.podman import PODMAN, Podman
 from tests.testbed.registry import Registry
 
 STORE_VERSION = f"{NEW.version}-containerd"
@@ -25,7 +26,8 @@ _KINDS: Mapping[str, tuple[Release, Mapping[str, Any]]] = {
     STORE_VERSION: (NEW, CONTAINERD_STORE),
 }
 KINDS = tuple(_KINDS)
-"""The engines there are: two versions, and the newer one with containerd's image store."""
+"""The Docker engines there are: two versions, and the newer one with containerd's image store."""
+PODMAN_KIND = "podman"
 
 _PREFIX = "sidecar-testbed-run-"
 _OWNER = "owner.lock"
@@ -44,7 +46,7 @@ class Parts:
         self._registries: list[Registry] = []
 
     def engine(self, kind: str) -> Engine:
-        """Give the one engine of a kind, running; `KINDS` lists them."""
+        """Give the one engine of a kind, running: one of `KINDS`, or Podman."""
         if kind not in self._engines:
             self._engines[kind] = self.new_engine(kind, kind)
         engine = self._engines[kind]
@@ -56,8 +58,12 @@ class Parts:
 
     def new_engine(self, kind: str, name: str, **config: Any) -> Engine:
         """Make an engine of one's own in a folder of this name, not started; `config` adds to its configuration."""
-        release, settings = _KINDS[kind]
-        engine = Engine(self.directory / name, release, config={**settings, **config})
+        engine: Engine
+        if kind == PODMAN_KIND:
+            engine = Podman(self.directory / name, PODMAN)
+        else:
+            release, settings = _KINDS[kind]
+            engine = Engine(self.directory / name, release, config={**settings, **config})
         self._made.append(engine)
         return engine
 

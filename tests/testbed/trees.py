@@ -47,10 +47,13 @@ NEW_ENGINE = Recipe(
     include=(
         *_ENGINE,
         "busybox-static",
+        "catatonit",
         "docker-buildx",
         "docker-cli",
         "docker-compose",
         "docker-registry",
+        "aardvark-dns",
+        "podman",
     ),
 )
 TOOLS = NEW_ENGINE
