@@ -170,6 +170,7 @@ class FakeEngine:
         self.bomb = bomb or Bomb()
         self.api_version = (1, 45)
         self.platform = "linux/amd64"
+        self.is_podman = False
         self.containers: dict[str, Json] = {}
         self.images: dict[str, Json] = {}
         self.tags: dict[str, str] = {}

@@ -28,10 +28,15 @@ from sidecar.settings import Settings, load_settings
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import discover, is_pinned
 from sidecar.targets.names import is_image_id
+from sidecar.targets.podman import hold_local
 
 _LARGEST_SKEW_SECONDS = 5.0
 _ENGINE_SECONDS = 10.0
 _REGISTRY_SECONDS = 10.0
+_HIDDEN_BY_PODMAN = (
+    "Podman shows nobody the sysctls, domain name, MAC address, device permissions and block weights of a container "
+    "that was made by its Docker-compatible API: a new one has none of them; docs/podman.md says more"
+)
 
 
 class EngineFacts(Protocol):
@@ -40,6 +45,11 @@ class EngineFacts(Protocol):
     @property
     def api_version(self) -> tuple[int, int]:
         """The newest API it speaks."""
+        ...
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman behind its Docker-compatible socket."""
         ...
 
     async def info(self) -> dict[str, Any]:
@@ -164,7 +174,10 @@ async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target
     finally:
         await engine.close()
     api = ".".join(map(str, engine.api_version))
-    yield well("engine", f"{info.get('OperatingSystem', '?')}, Docker {info.get('ServerVersion', '?')}, API {api}")
+    kind = "Podman" if engine.is_podman else "Docker"
+    yield well("engine", f"{info.get('OperatingSystem', '?')}, {kind} {info.get('ServerVersion', '?')}, API {api}")
+    if engine.is_podman:
+        yield well("engine", _HIDDEN_BY_PODMAN)
     yield _examine_clock(str(info.get("SystemTime", "")), asked, answered)
     for finding in _examine_targets(len(entries), found, built_here, targets):
         yield finding
@@ -172,9 +185,7 @@ async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target
 
 def _examine_clock(engine_time: str, asked: float, answered: float) -> Finding:
     try:
-        # Nanoseconds are more digits than Python reads.
-        head, _, fraction = engine_time.rstrip("Z").partition(".")
-        there = datetime.fromisoformat(f"{head}.{fraction[:6]:0<6}+00:00" if fraction else f"{head}+00:00").timestamp()
+        there = datetime.fromisoformat(engine_time).timestamp()  # Docker's is in UTC, Podman's in its own time zone
     except ValueError:
         return doubtful(
             "clock", f"the engine's time is {engine_time!r}, which is none", "see whether it is a Docker engine"
@@ -195,7 +206,8 @@ async def _discovered(engine: EngineFacts, entries: Sequence[dict[str, Any]], se
     for entry in entries:
         if is_image_id(entry["Image"]) and (inspected := await engine.inspect_container(entry["Id"])) is not None:
             references[entry["Id"]] = inspected[0]["Config"]["Image"]
-    return discover(entries, references, default_enable=settings.default_enable, scope=settings.scope)
+    found = discover(entries, references, default_enable=settings.default_enable, scope=settings.scope)
+    return hold_local(found) if engine.is_podman else found
 
 
 async def _built_here(engine: EngineFacts, found: Sequence[Target]) -> frozenset[str]:

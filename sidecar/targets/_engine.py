@@ -20,6 +20,7 @@ import docker.errors
 import requests
 
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
+from sidecar.targets import podman
 from sidecar.targets._answers import an_array, an_object, api_version_and_date, nothing, object_and_date
 from sidecar.targets._wire import EngineError, Silent, Wire
 from sidecar.targets.logtail import tail_of
@@ -41,6 +42,8 @@ _PULL_SILENCE_SECONDS = 600
 _EVENT_SILENCE_SECONDS = 600
 _NO_END_SECONDS = 7 * 86400.0
 _LOG_BYTES = 64 * 1024
+# Podman answers 500 and these words: to a create, and to a rename.
+_NAME_TAKEN = ("that name is already in use", "UNIQUE constraint failed: ContainerConfig.Name")
 
 
 class NameConflict(EngineError):
@@ -55,11 +58,13 @@ class Engine:
     Attributes:
         api_version: the newest that the engine speaks; with an older one it drops what that did not know.
         platform: operating system and architecture of the engine, as images name them: ``linux/amd64``.
+        is_podman: it is Podman behind its Docker-compatible API; what it shows is given in Docker's words.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.api_version = OLDEST_API
         self.platform = ""
+        self.is_podman = False
         self._wire = wire
 
     @classmethod
@@ -97,7 +102,7 @@ class Engine:
 
     async def list_containers(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
         """List containers, stopped ones too, without inspecting each."""
-        params = {"all": 1, **_filtered(filters)}
+        params = {"all": 1, **_filtered(podman.filters(filters) if filters and self.is_podman else filters)}
         return await self._wire.fetch("GET", self._path("/containers/json"), params=params, use=an_array)
 
     async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
@@ -107,20 +112,24 @@ class Engine:
             container, now = await self._wire.fetch("GET", self._path(path), use=object_and_date)
             if self.api_version > LAST_API_WITH_MAC:
                 container["Config"]["MacAddress"] = await self._mac_address(path)
+            native = await self._natively(path)
         except EngineError as error:
             if error.is_missing:
                 return None
             raise
-        return container, now
+        return container if native is None else podman.container_of(container, native), now
 
     async def inspect_image(self, ident: str) -> Json | None:
         """Give an image; None when there is none."""
+        path = f"/images/{_quoted(ident)}/json"
         try:
-            return await self._wire.fetch("GET", self._path(f"/images/{_quoted(ident)}/json"), use=an_object)
+            image = await self._wire.fetch("GET", self._path(path), use=an_object)
+            native = await self._natively(path)
         except EngineError as error:
             if error.is_missing:
                 return None
             raise
+        return image if native is None else podman.image_of(image, native)
 
     async def create_container(self, body: Json, *, name: str, platform: str | None) -> str:
         """Create a container from a raw request and give its id.
@@ -372,10 +381,13 @@ class Engine:
         try:
             return await self._wire.fetch("POST", self._path(path), **request)
         except EngineError as error:
-            # Podman answers 500 and these words.
-            if error.status == requests.codes.conflict or "that name is already in use" in str(error):
+            if error.status == requests.codes.conflict or any(words in str(error) for words in _NAME_TAKEN):
                 raise NameConflict(str(error), status=error.status) from error
             raise
+
+    async def _natively(self, path: str) -> Json | None:
+        """Ask Podman by its own API, which says more; Docker has none."""
+        return await self._wire.fetch("GET", podman.NATIVE_PATH + path, use=an_object) if self.is_podman else None
 
     async def _mac_address(self, path: str) -> str:
         """Ask in the last version that tells which address the user wanted; later ones hide it."""
@@ -411,6 +423,7 @@ class Engine:
     async def _introduce(self) -> None:
         version = await self.version()
         self._adopt(str(version.get("ApiVersion")))
+        self.is_podman = podman.is_podman(version)
         self.platform = f"{version.get('Os', 'linux')}/{version.get('Arch', 'amd64')}"
         if version.get("Arch") == "arm":  # which 32 bits these are stands in the name of the machine only
             machine = str((await self.info()).get("Architecture"))

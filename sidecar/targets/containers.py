@@ -100,6 +100,8 @@ def detail_of(container: Json) -> str:
         words.append(str(state["Error"])[:500])
     if state.get("ExitCode"):
         words.append(f"exit code {state['ExitCode']}")
+    if (state.get("Health") or {}).get("Status") == "starting" and not state["Health"].get("Log"):
+        words.append("its health check has not run once")
     last = (_results_of(state) or [{}])[-1]
     if last.get("ExitCode"):
         words.append(f"health check: exit code {last['ExitCode']}, {str(last.get('Output', '')).strip()[:200]!r}")

@@ -22,7 +22,8 @@ _OWN = (
     "it is the Sidecar that looks, which cannot stop itself and go on; update it by hand: "
     "docker compose pull && docker compose up -d"
 )
-_OWN_MOUNT = re.compile(r"/containers/([0-9a-f]{64})/(?:hostname|hosts|resolv\.conf) ")
+# Docker: `/containers/<id>/hostname`; Podman: `/containers/storage/overlay-containers/<id>/userdata/hostname`.
+_OWN_MOUNT = re.compile(r"[/-]containers/([0-9a-f]{64})/(?:userdata/)?(?:hostname|hosts|resolv\.conf) ")
 # Of a list entry.
 _DOWN = frozenset({"created", "exited", "dead", "removing"})
 

@@ -15,7 +15,7 @@ from sidecar.core.target import Observed, State, Target
 from sidecar.errors import Transient
 from sidecar.ports import Events, Unmanaged
 from sidecar.targets import containers as reading
-from sidecar.targets import discovery, sequence
+from sidecar.targets import discovery, podman, sequence
 from sidecar.targets._engine import Engine
 from sidecar.targets.acting import Actor
 from sidecar.targets.calls import Blocked, Create, Of
@@ -64,13 +64,14 @@ class DockerDriver:
         entries = await self._engine.list_containers()
         for entry in entries:
             await self._learn_reference(entry)
-        return discovery.discover(
+        found = discovery.discover(
             entries,
             self._references,
             default_enable=self._scope.default_enable,
             scope=self._scope.name,
             own_id=self._scope.own_id,
         )
+        return podman.hold_local(found) if self._engine.is_podman else found
 
     async def unmanaged(self) -> Sequence[Unmanaged]:
         """Give every container that is left alone, and why."""
@@ -184,7 +185,10 @@ class DockerDriver:
     async def refusal(self, target: Target) -> str | None:
         """Say what would be lost if the container were recreated."""
         inspected = await self._engine.inspect_container(target.name)
-        return await self._preparer.refusal(target, inspected[0]) if inspected is not None else None
+        if inspected is None:
+            return None
+        container, now = inspected
+        return podman.unwatched(container, now=now) or await self._preparer.refusal(target, container)
 
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
         """Inspect, refuse what would be lost, pull, and write down the create requests of both ends."""

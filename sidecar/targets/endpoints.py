@@ -13,6 +13,8 @@ GATEWAY_PRIORITY: Api = (1, 48)
 # The engine resolves no names on these, and refuses aliases there.
 _WITHOUT_ALIASES = frozenset({"default", "bridge", "host", "none"})
 SHORT_ID_LENGTH = 12
+PODMAN_KEY = "Podman"
+"""Beside the fields of an inspect: what Podman's own API adds to it; absent where the engine is Docker."""
 # How the MAC addresses begin that engines make up; from this version on they make up any that is locally administered.
 _MADE_UP_MAC = "02:42:"
 _ANY_LOCAL_MAC: Api = (1, 48)

@@ -11,6 +11,7 @@ from typing import Any
 from sidecar.core.image import ImageRef
 from sidecar.core.policy import PREFIX, is_enabled
 from sidecar.targets import dependents as going_with
+from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import state_of
 from sidecar.targets.discovery import asks_for_restart
@@ -26,6 +27,12 @@ async def everything_on(engine: Engine) -> list[Json]:
     inspected = [await engine.inspect_container(entry["Id"]) for entry in await engine.list_containers()]
     found = [each[0] for each in inspected if each is not None]
     return [each for each in found if base_name(each["Name"]) == each["Name"]]
+
+
+def unsupported_by(engine: Engine, container: Json) -> str | None:
+    """Say why a container cannot be recreated on this engine without a loss; None where it can."""
+    api = max(engine.api_version, podman.KEPT_AS_IN if engine.is_podman else (0, 0))
+    return "; ".join(filter(None, (unsupported(container, api=api), *podman.unsupported(container)))) or None
 
 
 async def refusal_of_dependents(
@@ -47,7 +54,7 @@ async def _refusal_of(engine: Engine, container: Json, *, own_id: str | None) ->
         return f"its label {PREFIX}enable is false"
     if container["HostConfig"].get("AutoRemove"):
         return "it was made with --rm, so that nothing is left of it once it stops; stop it, or recreate both by hand"
-    if (reason := unsupported(container, api=engine.api_version)) is not None:
+    if (reason := unsupported_by(engine, container)) is not None:
         return reason
     if await engine.inspect_image(container["Image"]) is None:
         return f"it runs {container['Image']}, which the engine does not have any more; recreate both by hand"

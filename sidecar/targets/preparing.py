@@ -14,12 +14,17 @@ from sidecar.core.policy import Strategy
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Refused, Transient
+from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.calls import POST_UPDATE, PRE_UPDATE
 from sidecar.targets.images import Images
 from sidecar.targets.looking import look
-from sidecar.targets.losses import unsupported
-from sidecar.targets.plan_dependents import everything_on, plan_dependents, refusal_of_dependents
+from sidecar.targets.plan_dependents import (
+    everything_on,
+    plan_dependents,
+    refusal_of_dependents,
+    unsupported_by,
+)
 from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
 from sidecar.targets.start_first import obstacle
 
@@ -83,7 +88,7 @@ class Preparer:
     ) -> Json:
         """Write down what makes the new container, what would make the old one again, and what goes with them."""
         old_image, _ = images
-        request, restore = (
+        made = (
             create_request(
                 container,
                 old_image=old_image,
@@ -91,9 +96,10 @@ class Preparer:
                 image=container["Config"]["Image"],
                 api=self._engine.api_version,
                 engine=engine,
-            ).to_json()
+            )
             for image in reversed(images)
         )
+        request, restore = (replace(each, notes=(*each.notes, *podman.notes(container))).to_json() for each in made)
         dependents = await self._dependents(rollout, container, engine)
         strategy, note = self._strategy(target, container, dependents)
         hooks = {PRE_UPDATE: target.policy.pre_update, POST_UPDATE: target.policy.post_update}
@@ -159,9 +165,11 @@ class Preparer:
 
     async def refusal(self, target: Target, container: Json) -> str | None:
         """Say what would be lost, here or in others, if the container were recreated; None: nothing."""
-        if (reason := unsupported(container, api=self._engine.api_version)) is not None:
+        if (reason := unsupported_by(self._engine, container)) is not None:
             return f"{target.name} cannot be recreated without a loss: {reason}"
         everything = await everything_on(self._engine)
+        if names := sorted(podman.dependents(everything, container["Id"])):
+            return f"{', '.join(names)} requires {target.name}, which Podman says of no new one; recreate both by hand"
         return await refusal_of_dependents(self._engine, container, everything, own_id=self._own_id)
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:

@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from posixpath import normpath
 
-from sidecar.targets.endpoints import MANY_AT_CREATE, Api, Json, endpoints, short_id
+from sidecar.targets.endpoints import MANY_AT_CREATE, PODMAN_KEY, Api, Json, endpoints, short_id
 
 DEFAULT_STOP_GRACE_SECONDS = 10  # the engine's own, where neither user nor image says otherwise
 
@@ -193,7 +193,7 @@ def _own_config(container: Json, defaults: Json, engine: EngineDefaults) -> Json
         "Labels": _without(
             config.get("Labels"), defaults.get("Labels"), keep=lambda key: key.startswith(COMPOSE_PREFIX)
         ),
-        "Healthcheck": _without(config.get("Healthcheck"), defaults.get("Healthcheck")) or None,
+        "Healthcheck": _health_check(container, defaults),
         **_command(config, defaults),
     }
     for key in _generated(container, engine):
@@ -203,6 +203,14 @@ def _own_config(container: Json, defaults: Json, engine: EngineDefaults) -> Json
 
 def _without(own: Json | None, defaults: Json | None, *, keep: Callable[[str], bool] = lambda _: False) -> Json:
     return {k: v for k, v in (own or {}).items() if keep(k) or (defaults or {}).get(k, ...) != v}
+
+
+def _health_check(container: Json, defaults: Json) -> Json | None:
+    whole: Json | None = deepcopy(container["Config"].get("Healthcheck"))
+    own = _without(whole, defaults.get("Healthcheck"))
+    if own and PODMAN_KEY in container:  # which does not merge the image's into one that was asked for
+        return whole
+    return own or None
 
 
 def _command(config: Json, defaults: Json) -> Json:

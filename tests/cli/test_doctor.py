@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class FakeEngine:
     """An engine with a clock and containers."""
 
     api_version = (1, 45)
+    is_podman = False
 
     def __init__(self) -> None:
         self.skew_seconds = 0.0
@@ -132,6 +133,20 @@ async def test_a_place_where_all_is_well(settings: Settings, parts: Parts, engin
     assert says["targets"] == "of 2 containers 1 is managed: web"
     assert says["registry"] == "r.example answers (r.example/app:1)"
     assert engine.is_closed
+
+
+async def test_podman_is_called_by_its_name(settings: Settings, parts: Parts, engine: FakeEngine):
+    """What its API cannot show is said, and what it built itself is held; its clock may be in any time zone."""
+    engine.is_podman = True
+    engine.api_version = (1, 41)
+    engine.time = datetime.now(timezone(timedelta(hours=5, minutes=30))).isoformat()
+    engine.containers = [MANAGED | {"Image": "localhost/app:1"}]
+    named, hidden = await found(settings, parts, "engine")
+    assert named.says == "Debian, Podman 26.1, API 1.41"
+    assert "sysctls" in hidden.says
+    assert [finding.status for finding in await found(settings, parts, "clock")] == [Status.OK]
+    held, _ = await found(settings, parts, "targets")
+    assert "built on this machine" in held.advice
 
 
 async def test_an_engine_that_does_not_answer_is_told(settings: Settings, parts: Parts, engine: FakeEngine):

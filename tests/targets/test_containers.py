@@ -132,6 +132,7 @@ def test_the_engines_words_make_a_reason() -> None:
     )
     assert detail_of(troubled) == "out of memory, exec: not found, exit code 127, health check: exit code 1, 'no'"
     assert detail_of(container(check={"Status": "starting", "Log": [result(1, -1)]})) == ""
+    assert detail_of(container(check={"Status": "starting", "Log": None})) == "its health check has not run once"
 
 
 def test_an_image_is_known_by_the_digests_of_its_targets_repository() -> None:

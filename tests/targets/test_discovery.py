@@ -138,9 +138,13 @@ def test_sidecar_does_not_replace_itself() -> None:
     assert other.refusal is None
 
 
-def test_a_process_finds_the_container_that_it_runs_in() -> None:
-    """By the files that the engine mounts from the container's folder; outside of one there are none."""
-    line = f"1 2 0:1 /var/lib/docker/containers/{HEX}/hostname /etc/hostname rw - ext4 /dev/sda rw"
+@pytest.mark.parametrize(
+    "place",
+    ["/var/lib/docker/containers/{}/hostname", "/containers/storage/overlay-containers/{}/userdata/hostname"],
+)
+def test_a_process_finds_the_container_that_it_runs_in(place: str) -> None:
+    """By the files that Docker and Podman mount from the container's folder; outside of one there are none."""
+    line = f"1 2 0:1 {place.format(HEX)} /etc/hostname rw - ext4 /dev/sda rw"
     assert own_container(f"0 1 0:1 / / rw - overlay overlay rw\n{line}\n") == HEX
     assert own_container("0 1 0:1 / / rw - ext4 /dev/sda rw\n") is None
 

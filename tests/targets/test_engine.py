@@ -334,6 +334,32 @@ class TestLook:
         with pytest.raises(Unreachable, match="cut off or not the JSON expected"):
             await engine.inspect_container("web")
 
+    async def test_podman_is_asked_by_its_own_api_as_well(self, fake: FakeEngine):
+        """What it shows comes in Docker's words; a container or an image that is not there is none all the same."""
+        fake.says("GET /version", body={**VERSION, "Components": [{"Name": "Podman Engine"}]})
+        shown = {"Id": "1", "Config": {"Env": ["container=podman"]}, "HostConfig": {}, "State": {"Status": "stopped"}}
+        fake.says("GET /v1.45/containers/web/json", body=shown, Date=DATE)
+        fake.says("GET /v4.0.0/libpod/containers/web/json", body={"Config": {}, "HostConfig": {}, "OCIRuntime": "crun"})
+        fake.says("GET /v1.45/images/app/json", body={"Id": "2", "Config": {}})
+        fake.says("GET /v4.0.0/libpod/images/app/json", body={})
+        gone = {"message": "no such thing"}
+        for path in ("v1.45/containers/gone", "v1.45/images/gone"):
+            fake.says(f"GET /{path}/json", 404, gone)
+        fake.says("GET /v1.45/containers/json", body=[])
+        async with connected(fake) as engine:
+            found = await engine.inspect_container("web")
+            assert found is not None
+            assert found[0]["Config"]["Env"] == []
+            assert found[0]["State"]["Status"] == "exited"
+            assert found[0]["HostConfig"]["Runtime"] == "crun"
+            image = await engine.inspect_image("app")
+            assert image is not None
+            assert image["Config"]["WorkingDir"] == "/"
+            assert await engine.inspect_container("gone") is None
+            assert await engine.inspect_image("gone") is None
+            await engine.list_containers(filters={"ancestor": ["sha256:1"]})
+            assert json.loads(fake.requests[-1].query["filters"]) == {"ancestor": ["1"]}
+
     @pytest.mark.parametrize("body, expected", [({"MacAddress": "02:42:00:00:00:01"}, "02:42:00:00:00:01"), ({}, "")])
     async def test_a_hidden_mac_address_is_asked_for(self, fake: FakeEngine, body: dict[str, str], expected: str):
         """From API 1.52 the address that was asked for is read in 1.51."""
