@@ -288,6 +288,24 @@ def test_an_engine_keeps_files_of_a_moment_to_its_machine(engine: Engine):
         assert engine.machine.processes(name)
 
 
+def test_podman_comes_back_after_every_end(engine_podman: Engine):
+    """Stopped or killed it is only its service that ends; a reboot ends its containers, and leaves no control group."""
+    images.load(engine_podman, web("1"), "localhost/web:1")
+    run_web(engine_podman, "localhost/web:1")
+    for end in (engine_podman.stop, engine_podman.kill):
+        end()
+        assert not engine_podman.is_up()
+        engine_podman.start()
+        assert state(engine_podman)["Status"] == "running"
+    eventually(lambda: health(engine_podman), "healthy")
+    name = engine_podman.machine.name
+    engine_podman.turn_off()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/{name}/*")) == []
+    assert list(Path("/sys/fs/cgroup").glob(f"{name}/*")) == []
+    engine_podman.start()
+    assert state(engine_podman)["Status"] == "exited"
+
+
 def test_containers_see_folders_of_the_host(engine: Engine, tmp_path: Path):
     """A folder of the test and the engine's own socket can be mounted into a container."""
     images.load(engine, images.base(), "base:1")
