@@ -121,8 +121,8 @@ class Engine:
 
     async def inspect_image(self, ident: str) -> Json | None:
         """Give an image; None when there is none."""
-        path = f"/images/{_quoted(ident)}/json"
         try:
+            path = f"/images/{_quoted(ident)}/json"
             image = await self._wire.fetch("GET", self._path(path), use=an_object)
             native = await self._natively(path)
         except EngineError as error:

@@ -334,6 +334,12 @@ class TestLook:
         with pytest.raises(Unreachable, match="cut off or not the JSON expected"):
             await engine.inspect_container("web")
 
+    async def test_what_has_no_name_is_not_there(self, engine: Engine, fake: FakeEngine):
+        """Without a name the path would be another call's, so nobody is asked."""
+        assert await engine.inspect_image("") is None
+        assert await engine.inspect_container("") is None
+        assert fake.asked == []
+
     async def test_podman_is_asked_by_its_own_api_as_well(self, fake: FakeEngine):
         """What it shows comes in Docker's words; a container or an image that is not there is none all the same."""
         fake.says("GET /version", body={**VERSION, "Components": [{"Name": "Podman Engine"}]})
