@@ -16,6 +16,7 @@ from typing import Any
 
 from sidecar.core.target import State, Target
 from sidecar.targets.containers import parse_time, state_of
+from sidecar.targets.dependents import dependents_of
 from sidecar.targets.endpoints import PODMAN_KEY, networks, short_id
 
 Json = dict[str, Any]
@@ -271,6 +272,8 @@ def unsupported(container: Json) -> Iterator[str]:
     kept, labels = container.get(PODMAN_KEY) or {}, container["Config"].get("Labels") or {}
     if unit := labels.get("PODMAN_SYSTEMD_UNIT"):
         yield f"it belongs to the systemd unit {unit}, which would start its own again: `podman auto-update` updates it"
+    if kept and container["HostConfig"].get("AutoRemove"):
+        yield "it was made with --rm, which was not tried with Podman"
     if kept.get("Pod"):
         yield f"it is in the pod {kept['Pod'][:12]}, and a new one would be outside of it"
     if kept.get("Rootfs"):
@@ -323,13 +326,13 @@ def notes(container: Json) -> Iterator[str]:
             yield f"{what} on {name} was chosen by Podman or asked for, which Podman does not tell; it gets another one"
 
 
-def dependents(others: Iterable[Json], container_id: str) -> list[str]:
-    """Name the containers without which Podman does not let go of this one."""
-    return [
-        other["Name"].lstrip("/")
-        for other in others
-        if container_id in ((other.get(PODMAN_KEY) or {}).get("Dependencies") or ())
+def holders(container: Json, others: Iterable[Json]) -> list[str]:
+    """Name the containers that have something of this one, or that require it: Podman does not let go of it."""
+    found = list(others)
+    requiring = [
+        other for other in found if container["Id"] in ((other.get(PODMAN_KEY) or {}).get("Dependencies") or ())
     ]
+    return sorted({other["Name"].lstrip("/") for other in (*requiring, *dependents_of(container, found))})
 
 
 def _hidden(command: Iterable[str]) -> Iterator[str]:

@@ -168,8 +168,8 @@ class Preparer:
         if (reason := unsupported_by(self._engine, container)) is not None:
             return f"{target.name} cannot be recreated without a loss: {reason}"
         everything = await everything_on(self._engine)
-        if names := sorted(podman.dependents(everything, container["Id"])):
-            return f"{', '.join(names)} requires {target.name}, which Podman says of no new one; recreate both by hand"
+        if self._engine.is_podman and (names := podman.holders(container, everything)):
+            return f"{', '.join(names)} would lose {target.name}, which Podman does not let go of; recreate all by hand"
         return await refusal_of_dependents(self._engine, container, everything, own_id=self._own_id)
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:

@@ -275,7 +275,17 @@ def test_an_ordinary_container_is_not_refused():
 def test_what_depends_on_a_container_is_named():
     """Podman does not remove one that another was made to require."""
     needy = read(container(), native(Dependencies=[CONTAINER_ID]))
-    assert podman.dependents([needy, container(), read(container())], CONTAINER_ID) == ["web"]
+    sharing = read(container(host={"VolumesFrom": ["web"]}) | {"Id": "c" * 64, "Name": "/user"})
+    others = [needy | {"Id": "d" * 64, "Name": "/needy"}, sharing, read(container()) | {"Id": "e" * 64, "Name": "/db"}]
+    assert podman.holders(container(), others) == ["needy", "user"]
+
+
+def test_what_removes_itself_was_not_tried_with_podman():
+    """It is held; with Docker it is updated."""
+    removing = container(host={"AutoRemove": True})
+    assert list(podman.unsupported(removing)) == []
+    [found] = podman.unsupported(read(removing, native(Pod="")))
+    assert found == "it was made with --rm, which was not tried with Podman"
 
 
 @pytest.mark.parametrize(
