@@ -25,11 +25,12 @@ from sidecar.credentials import Credentials
 from sidecar.dispatch import Dispatcher
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
 from sidecar.executor import Executor
+from sidecar.handover import HandoverFile
 from sidecar.ids import new_id
 from sidecar.journal import SqliteJournal
 from sidecar.logs import FactLog, Redaction, configure_logs
 from sidecar.notify import Confirmer
-from sidecar.ports import Clock, Ports
+from sidecar.ports import Clock, Journal, Ports
 from sidecar.reconciler import Reconciler
 from sidecar.registry import OciRegistry
 from sidecar.settings import Settings
@@ -37,6 +38,7 @@ from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import Scope, own_container
 from sidecar.targets.docker import DockerDriver
+from sidecar.targets.helper import Helper
 from sidecar.targets.image import ImageDriver
 from sidecar.targets.images import Authorize, Images, Prune
 from sidecar.triggers import Triggers
@@ -135,10 +137,10 @@ async def _build(
     stack.push_async_callback(engine.close)
 
     queue = WorkQueue(clock=clock, debounce_seconds=settings.debounce_seconds)
-    credentials = _credentials(settings)
-    containers, image_tags = _drivers(settings, engine, credentials, journal=journal, events=events)
+    credentials = registry_credentials(settings)
+    containers, image_tags = build_drivers(settings, engine, credentials, journal=journal, events=events)
     ports = Ports(
-        registry=await stack.enter_async_context(_registry(settings, credentials, clock)),
+        registry=await stack.enter_async_context(registry_client(settings, credentials, clock)),
         drivers={Kind.DOCKER: containers, Kind.IMAGE: image_tags},
         journal=journal,
         hints=queue,
@@ -181,9 +183,10 @@ async def _build(
     )
 
 
-def _drivers(
-    settings: Settings, engine: Engine, credentials: Credentials, *, journal: SqliteJournal, events: FactLog
+def build_drivers(
+    settings: Settings, engine: Engine, credentials: Credentials, *, journal: Journal, events: FactLog
 ) -> tuple[DockerDriver, ImageDriver]:
+    """Build what acts on one engine."""
     images = Images(
         engine,
         events=events,
@@ -192,7 +195,9 @@ def _drivers(
         default_enable=settings.default_enable,
     )
     scope = Scope(default_enable=settings.default_enable, name=settings.scope, own_id=_own_container())
-    containers = DockerDriver(engine, images, events=events, scope=scope)
+    handover = HandoverFile(settings.state_dir)
+    helper = Helper(engine, keep=handover.write, forget=handover.remove)
+    containers = DockerDriver(engine, images, events=events, scope=scope, helper=helper)
     return containers, ImageDriver(engine, images, journal=journal, clock=SystemClock())
 
 
@@ -203,7 +208,8 @@ def _own_container() -> str | None:
         return None
 
 
-def _registry(settings: Settings, credentials: Credentials, clock: Clock) -> OciRegistry:
+def registry_client(settings: Settings, credentials: Credentials, clock: Clock) -> OciRegistry:
+    """Build what asks registries."""
     return OciRegistry(
         clock=clock,
         credentials=credentials.find,
@@ -238,7 +244,8 @@ def _tokens(settings: Settings) -> tuple[str, str]:
     return webhook, admin
 
 
-def _credentials(settings: Settings) -> Credentials:
+def registry_credentials(settings: Settings) -> Credentials:
+    """Build what knows the credentials of registries."""
     explicit = {}
     if settings.registry_username is not None and settings.registry_password is not None:
         explicit["docker.io"] = (settings.registry_username, settings.registry_password.get_secret_value())

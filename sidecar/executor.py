@@ -7,6 +7,7 @@ stand is read from the engine each time around.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sidecar.core.decide import supersede, take_back
@@ -44,6 +45,10 @@ class _Run:
     pause_seconds: float = _FIRST_PAUSE_SECONDS
 
 
+def _is_over(rollout: Rollout) -> bool:
+    return not rollout.is_open
+
+
 class Executor:
     """Acts on engine and journal.
 
@@ -77,8 +82,19 @@ class Executor:
             facts = {"target": rollout.target_id, "rollout_id": rollout.id, "reason": rollout.strategy_note}
             self._events.publish("rollout.noted", **facts)
 
-    async def carry_out(self, target: Target, rollout: Rollout, cause: Cause, *, is_resumed: bool = False) -> Rollout:
+    async def carry_out(
+        self,
+        target: Target,
+        rollout: Rollout,
+        cause: Cause,
+        *,
+        is_resumed: bool = False,
+        until: Callable[[Rollout], bool] = _is_over,
+    ) -> Rollout:
         """Drive a prepared rollout, or what takes its place, until it is final; or until the process has to end.
+
+        Args:
+            until: says of a value whether somebody else goes on from there.
 
         Raises:
             Transient, Refused: engine, registry or journal failed before anything that runs was touched.
@@ -86,7 +102,7 @@ class Executor:
         driver, asks = self._drivers[target.kind], cause if is_resumed else None
         run = _Run(target, driver, rollout, is_untouched=not is_resumed, asks=asks)
         try:
-            while run.rollout.is_open and not run.is_left:
+            while not until(run.rollout) and not run.is_left:
                 await self._advance(run)
         finally:
             self._give_turn(run)

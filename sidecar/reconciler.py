@@ -131,6 +131,9 @@ class Reconciler:
         for rollout in await self._ports.journal.open_rollouts():
             if rollout.target_id == mine.target_id:
                 continue
+            if rollout.is_prepared and judged[mine.target_id].target.is_own:
+                retry_at = self._ports.clock.now() + _FIRST_RETRY_SECONDS
+                return Hold(f"waits for {rollout.target_id}: Sidecar itself is updated last", retry_at=retry_at)
             if rollout.is_prepared and not mine.touches.isdisjoint(rollout.touches):
                 retry_at = self._ports.clock.now() + _FIRST_RETRY_SECONDS
                 return Hold(f"waits for {rollout.target_id}, whose update has it in hand", retry_at=retry_at)

@@ -55,6 +55,8 @@ def _run(asked: argparse.Namespace, environ: Mapping[str, str], cwd: Path) -> in
             return health.healthcheck(environ, cwd, ready=asked.ready)
         case "run":
             return _run_daemon(environ, cwd)
+        case "take-over":
+            return _take_over(environ, cwd)
         case "doctor":
             from sidecar.cli import doctor
 
@@ -72,6 +74,15 @@ def _run_daemon(environ: Mapping[str, str], cwd: Path) -> int:
     from sidecar.settings import load_settings
 
     return asyncio.run(run(load_settings(environ, cwd)))
+
+
+def _take_over(environ: Mapping[str, str], cwd: Path) -> int:
+    import asyncio
+
+    from sidecar.helper import take_over
+    from sidecar.settings import load_settings
+
+    return asyncio.run(take_over(load_settings(environ, cwd)))
 
 
 def _run_local(asked: argparse.Namespace, environ: Mapping[str, str], cwd: Path) -> int:
@@ -139,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_local(commands: _Commands, json: argparse.ArgumentParser) -> None:
     commands.add_parser("run", help="run the daemon")
+    commands.add_parser("take-over", help="update Sidecar's own container; run by Sidecar in a container of its own")
     commands.add_parser("check", parents=[json], help="print the configuration as it counts, without its secrets")
     commands.add_parser("doctor", parents=[json], help="look for what keeps it from working, and say what to do")
     command = commands.add_parser("url", help="print the webhook address to paste, and where")

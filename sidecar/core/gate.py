@@ -66,6 +66,8 @@ def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     if _was_touched_first(rollout, observed):
         return rollout.enter(Phase.ABANDONED, f"is {observed.state} and was {rollout.run_state} before; not by us")
+    if observed.helper_failure:
+        return rollout.enter(Phase.ROLLING_BACK, observed.helper_failure)
     if rollout.is_beside and observed.instance == rollout.from_.instance:
         return _update_beside(rollout, observed)
     if observed.instance is None and rollout.auto_remove and rollout.goal_starts >= MOST_RESTARTS:

@@ -50,6 +50,7 @@ class Target:
         service: what a rejected digest is remembered for: the replicas of one Compose service share it.
         project: the Compose project whose targets move together; None for a container on its own.
         depends_on: services that are updated before it.
+        is_own: it is the container that this process runs in.
         refusal: why it cannot be looked after although its labels ask for it; None when it can.
     """
 
@@ -60,6 +61,7 @@ class Target:
     service: str
     project: str | None = None
     depends_on: tuple[str, ...] = ()
+    is_own: bool = False
     refusal: str | None = None
 
     @property
@@ -115,6 +117,7 @@ class Observed:
         detail: what the engine says of its end, for a reason: an exit code, an error of its start, out of memory.
         is_stopped: somebody stopped it, for its restart policy would have started it again.
         is_doubled: what a rollout put aside runs as well, for somebody started it.
+        helper_failure: how the helper failed that is to update the container of this process; empty: it did not.
         ahead: the new one, as it is seen beside the old one that is in place.
         is_reachable: it has every name of the old one on every network.
         at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
@@ -133,6 +136,7 @@ class Observed:
     detail: str = ""
     is_stopped: bool = False
     is_doubled: bool = False
+    helper_failure: str = ""
     ahead: Observed | None = None
     is_reachable: bool = True
     at_rest: bool = True

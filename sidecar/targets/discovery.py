@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sidecar.core.image import Digest, ImageRef
-from sidecar.core.policy import Action, Policy, is_enabled, parse_policy
+from sidecar.core.policy import PREFIX, Action, Policy, is_enabled, parse_policy
 from sidecar.core.target import Kind, Target
 from sidecar.targets.names import base_name, is_image_id, is_in_place, own_name, replaced_name
 
@@ -19,7 +19,7 @@ _SERVICE = "com.docker.compose.service"
 _DEPENDS_ON = "com.docker.compose.depends_on"
 _ONE_OFF = "com.docker.compose.oneoff"
 _OWN = (
-    "it is the Sidecar that looks, which cannot stop itself and go on; update it by hand: "
+    "it is the Sidecar that looks; label it sidecar.enable=true to have it update itself, or update it by hand: "
     "docker compose pull && docker compose up -d"
 )
 # Docker: `/containers/<id>/hostname`; Podman: `/containers/storage/overlay-containers/<id>/userdata/hostname`.
@@ -67,7 +67,8 @@ def discover(
         if target is not None and owner is not None and _service_of(owner) not in target.depends_on:
             target = replace(target, depends_on=(*target.depends_on, _service_of(owner)))
         if target is not None and entry["Id"] == own_id:
-            target = replace(target, refusal=_OWN)
+            is_asked_for = PREFIX + "enable" in (entry.get("Labels") or {})
+            target = replace(target, is_own=True, refusal=target.refusal if is_asked_for else _OWN)
         # In the middle of a rollout the name may be free while candidate and parked one stand beside it.
         if (
             target is not None

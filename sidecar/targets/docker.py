@@ -18,10 +18,11 @@ from sidecar.targets import containers as reading
 from sidecar.targets import discovery, podman, sequence
 from sidecar.targets._engine import Engine
 from sidecar.targets.acting import Actor
-from sidecar.targets.calls import Blocked, Create, Of
+from sidecar.targets.calls import Blocked, Create, Of, Stop
 from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.endpoints import networks
+from sidecar.targets.helper import Helper
 from sidecar.targets.images import Images, unused_images
 from sidecar.targets.looking import Look, look
 from sidecar.targets.names import (
@@ -45,13 +46,16 @@ _ARE_DOWN = frozenset({State.CREATED, State.EXITED})
 class DockerDriver:
     """Containers of one engine."""
 
-    def __init__(self, engine: Engine, images: Images, *, events: Events, scope: Scope) -> None:
+    def __init__(
+        self, engine: Engine, images: Images, *, events: Events, scope: Scope, helper: Helper | None = None
+    ) -> None:
         self._engine = engine
         self._images = images
         self._preparer = Preparer(engine, images, own_id=scope.own_id)
         self._actor = Actor(engine, images, events=events)
         self._events = events
         self._scope = scope
+        self._helper = helper
         # The configured reference of containers that the list shows by their image's id; it never changes.
         self._references: dict[str, str] = {}
         # Since when a container is healthy: the engine keeps five results, so that is remembered from look to look.
@@ -106,7 +110,10 @@ class DockerDriver:
             unnamed, missing = _lacking(seen.candidate, rollout)
             ahead = replace(ahead, is_reachable=not unnamed and not missing)
         is_doubled = seen.parked is not None and reading.state_of(seen.parked) not in _ARE_DOWN
-        return replace(in_place, ahead=ahead, is_doubled=is_doubled, at_rest=is_at_rest)
+        failure = ""
+        if self._helper is not None and rollout is not None and seen.current["Id"] == self._scope.own_id:
+            failure = await self._helper.failure(target.name) or ""
+        return replace(in_place, helper_failure=failure, ahead=ahead, is_doubled=is_doubled, at_rest=is_at_rest)
 
     async def _observed(self, target: Target, container: Json, now: float, *, key: str | None = None) -> Observed:
         checked = reading.health_of(container)
@@ -212,6 +219,8 @@ class DockerDriver:
         )
         if isinstance(call, Create) and not rollout.is_begun:
             rollout = await self._preparer.renew(target, rollout)
+        if self._helper is not None and isinstance(call, Stop) and call.container_id == self._scope.own_id:
+            await self._helper.hand_over(target.name, rollout)
         return await self._actor.make(call, target, rollout)
 
     async def _remove_volumes(self, target: Target, rollout: Rollout) -> None:
@@ -234,6 +243,8 @@ class DockerDriver:
         """Clean up once a rollout is over: images out of use, what others left of it, and what is set beyond."""
         if rollout.phase is Phase.ABANDONED:
             await self._remove_volumes(target, rollout)
+        if self._helper is not None and self._scope.own_id in (rollout.from_.instance, rollout.to.instance):
+            await self._helper.remove(target.name)
         await self._images.tidy(target=target.id, unused=unused_images(rollout))
 
 

@@ -11,6 +11,7 @@ Json = dict[str, Any]
 
 CANDIDATE_SUFFIX = ".sidecar-new"
 PARKED_SUFFIX = ".sidecar-old"
+HELPER_SUFFIX = ".sidecar-helper"
 PREVIOUS_REPOSITORY = "sidecar-previous"
 
 _PROJECT = "com.docker.compose.project"

@@ -62,14 +62,14 @@ async def _refusal_of(engine: Engine, container: Json, *, own_id: str | None) ->
 
 
 async def plan_dependents(
-    engine: Engine, container: Json, everything: Sequence[Json], *, defaults: EngineDefaults
+    engine: Engine, container: Json, everything: Sequence[Json], *, defaults: EngineDefaults, own_id: str | None
 ) -> list[Json]:
     """Write down how each is made again, those first that others have something of; then who is started anew."""
     found = going_with.dependents_of(container, everything)
     replaced = {each["Id"]: each["Name"].lstrip("/") for each in (container, *found)}
     plans = [await _plan(engine, each, replaced, everything, defaults=defaults) for each in found]
     labels = container["Config"].get("Labels") or {}
-    others = [each for each in everything if each["Id"] not in replaced]
+    others = [each for each in everything if each["Id"] not in (*replaced, own_id)]
     asking = [each for each in others if asks_for_restart(each["Config"].get("Labels") or {}, labels)]
     return plans + [_described(each) | {"is_remade": False} for each in asking]
 

@@ -127,6 +127,7 @@ class Preparer:
             api=self._engine.api_version,
             may_share_volumes=target.policy.start_first_volumes,
             dependents=any(each["is_remade"] for each in dependents),
+            is_own=target.is_own,
         )
         if why_not is None:
             return Strategy.START_FIRST, ""
@@ -136,7 +137,7 @@ class Preparer:
         if rollout.plan is not None and rollout.is_begun:  # they are stopped by now
             return list(rollout.plan.get("dependents", ()))
         everything = await everything_on(self._engine)
-        return await plan_dependents(self._engine, container, everything, defaults=engine)
+        return await plan_dependents(self._engine, container, everything, defaults=engine, own_id=self._own_id)
 
     async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
         """Give the image that a container runs: its defaults have to be told from what was configured."""

@@ -16,14 +16,19 @@ _ONLY_ONE = ("host", "none")
 _CHOSEN_BY_THE_ENGINE = ("", "0")
 
 
-def obstacle(container: Json, *, api: Api, may_share_volumes: bool, dependents: bool) -> str | None:
+def obstacle(
+    container: Json, *, api: Api, may_share_volumes: bool, dependents: bool, is_own: bool = False
+) -> str | None:
     """Say why the old one has to be stopped first; None where it need not.
 
     Args:
         may_share_volumes: the user says that two may write to one volume.
         dependents: other containers have something of it.
+        is_own: it is the Sidecar that asks.
     """
     reasons = [*_reasons(container, api), *(() if may_share_volumes else _written_by_both(container))]
+    if is_own:
+        reasons.append("two Sidecars cannot have one state folder")
     if dependents:
         reasons.append("other containers have a namespace, volumes or a link of it")
     return "; ".join(reasons) or None
