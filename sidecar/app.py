@@ -10,17 +10,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from sidecar import __version__, tokens
 from sidecar.control import DaemonControl
 from sidecar.core.decision import Cause
 from sidecar.core.target import Kind
+from sidecar.core.watchtower_names import Remark
 from sidecar.credentials import Credentials
 from sidecar.dispatch import Dispatcher
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
@@ -49,6 +51,7 @@ from sidecar.web.openapi import docs_routes
 from sidecar.web.pages import page_routes
 from sidecar.web.receiver import NamedSource, Receiver, senders
 from sidecar.web.server import listen, listen_at_socket
+from sidecar.web.watchtower import Scans, token_guard, watchtower_routes
 from sidecar.workqueue import WorkQueue
 
 DONE, UNREACHABLE = 0, 3
@@ -87,6 +90,7 @@ class Daemon:
     dispatcher: Dispatcher
     control: DaemonControl
     stream: EventStream
+    scans: Scans
     triggers: Triggers
     confirmer: Confirmer | None
     stopping: asyncio.Event
@@ -94,16 +98,29 @@ class Daemon:
     admin_token: str
 
 
-async def run(settings: Settings) -> int:
-    """Run the daemon until it is told to stop, and give its exit status."""
+class Heard(NamedTuple):
+    """Who hears of every fact beside the log."""
+
+    stream: EventStream
+    scans: Scans
+
+
+async def run(settings: Settings, remarks: Sequence[Remark] = ()) -> int:
+    """Run the daemon until it is told to stop, and give its exit status.
+
+    Args:
+        remarks: what is set and not honoured, to be told.
+    """
     sys.setswitchinterval(SWITCH_SECONDS)
     redaction = configure_logs(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values())
     started = time.monotonic()
-    stream = EventStream()
-    events = FactLog(redaction, stream)
+    heard = Heard(stream=EventStream(), scans=Scans())
+    events = FactLog(redaction, *heard)
+    for remark in remarks:
+        events.publish("setting.ignored", setting=remark.name, reason=remark.says)
     try:
         async with AsyncExitStack() as stack:
-            daemon = await _build(settings, stack, events=events, stream=stream, redaction=redaction)
+            daemon = await _build(settings, stack, events=events, heard=heard, redaction=redaction)
             await _serve(daemon, stack)
             events.publish(
                 "daemon.started",
@@ -124,7 +141,7 @@ async def run(settings: Settings) -> int:
 
 
 async def _build(
-    settings: Settings, stack: AsyncExitStack, *, events: FactLog, stream: EventStream, redaction: Redaction
+    settings: Settings, stack: AsyncExitStack, *, events: FactLog, heard: Heard, redaction: Redaction
 ) -> Daemon:
     """Build everything, in the order in which it depends on each other."""
     clock = SystemClock()
@@ -167,7 +184,8 @@ async def _build(
         reconciler=reconciler,
         dispatcher=dispatcher,
         control=DaemonControl(ports, reconciler, unmanaged=containers.unmanaged, probes=probes),
-        stream=stream,
+        stream=heard.stream,
+        scans=heard.scans,
         triggers=Triggers(
             ports,
             engine=engine,
@@ -187,14 +205,15 @@ def build_drivers(
     settings: Settings, engine: Engine, credentials: Credentials, *, journal: Journal, events: FactLog
 ) -> tuple[DockerDriver, ImageDriver]:
     """Build what acts on one engine."""
-    images = Images(
-        engine,
-        events=events,
-        authorize=_authorize(credentials, events),
-        prune=Prune(settings.prune),
+    scope = Scope(
         default_enable=settings.default_enable,
+        name=settings.scope,
+        own_id=_own_container(),
+        compat=settings.watchtower_rules,
     )
-    scope = Scope(default_enable=settings.default_enable, name=settings.scope, own_id=_own_container())
+    images = Images(
+        engine, events=events, authorize=_authorize(credentials, events), prune=Prune(settings.prune), scope=scope
+    )
     handover = HandoverFile(settings.state_dir)
     helper = Helper(engine, keep=handover.write, forget=handover.remove)
     containers = DockerDriver(engine, images, events=events, scope=scope, helper=helper)
@@ -292,8 +311,15 @@ async def _serve(daemon: Daemon, stack: AsyncExitStack) -> None:
     pages = page_routes(control, title=settings.title, env=settings.env)
     public = under(settings.root_path, [*receiver.routes(), *pages])
     guarded = api_routes(control, daemon.stream, bearer_guard(daemon.admin_token))
+    if settings.watchtower_compat:
+        guarded += _watchtower_api(daemon)
     if settings.docs:
-        guarded += docs_routes(settings.title, version=__version__, root_path=settings.root_path)
+        guarded += docs_routes(
+            settings.title,
+            version=__version__,
+            root_path=settings.root_path,
+            watchtower=settings.watchtower_compat,
+        )
     own = under(settings.root_path, guarded)
     if settings.admin_port is None:
         await listen(stack, [*public, *own], host=settings.host, port=settings.port)
@@ -302,6 +328,20 @@ async def _serve(daemon: Daemon, stack: AsyncExitStack) -> None:
         await listen(stack, [*own, *under(settings.root_path, pages)], host=settings.host, port=settings.admin_port)
     at_socket = api_routes(control, daemon.stream, open_guard)
     await listen_at_socket(stack, at_socket, folder=settings.state_dir)
+
+
+def _watchtower_api(daemon: Daemon) -> list[web.RouteDef]:
+    """Give Watchtower's routes; its token opens what Watchtower's settings let it open, the admin token both."""
+    settings = daemon.settings
+    secret = settings.watchtower_http_api_token
+    theirs = [secret.get_secret_value()] if secret is not None else []
+    return watchtower_routes(
+        daemon.control,
+        daemon.scans,
+        clock=daemon.ports.clock,
+        update_guard=token_guard([daemon.admin_token, *(theirs if settings.watchtower_http_api_update else ())]),
+        metrics_guard=token_guard([daemon.admin_token, *(theirs if settings.watchtower_http_api_metrics else ())]),
+    )
 
 
 def _named_sources(settings: Settings) -> Mapping[str, NamedSource]:

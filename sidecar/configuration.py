@@ -43,9 +43,16 @@ class Written:
 
 @dataclass(slots=True, kw_only=True)
 class Configuration:
-    """Everything that was written, what counts first, and what could not be read (one line a problem)."""
+    """Everything that was written, what counts first, and what could not be read (one line a problem).
+
+    Attributes:
+        places: what other programs' variables and the usual folders say, which counts last.
+        variables: everything in the environment and in `.env`, for those that honour names of others.
+    """
 
     written: list[Written] = field(default_factory=list)
+    places: list[Written] = field(default_factory=list)
+    variables: Mapping[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def effective(self, *, only: Collection[str], empty_counts: Collection[str] = ()) -> dict[Path_, Written]:
@@ -56,7 +63,7 @@ class Configuration:
             empty_counts: last parts of paths for which an empty text is a value; else it is as if not written.
         """
         chosen: dict[Path_, Written] = {}
-        for entry in self.written:
+        for entry in (*self.written, *self.places):
             if entry.path[0] not in only or (entry.value == "" and entry.path[-1] not in empty_counts):
                 continue
             if not any(_overlap(path, entry.path) for path in chosen):
@@ -93,7 +100,8 @@ def read(
         # Within one place the more detailed name wins: a secret beside the JSON that describes its source.
         whole.sort(key=lambda entry: entry.key.count("__"), reverse=True)
         found.written += _with_files(whole, secrets, found.problems)
-    found.written += _standard_places(environ)
+    found.places += _standard_places(environ)
+    found.variables = {**dotenv, **environ}
     return found
 
 

@@ -68,21 +68,37 @@ class DaemonControl:
             Refused: nothing is meant by the text.
         """
         targets = await self._meant(text)
+        return await self._enqueue(targets, "cli", f"update {text}"), [target.id for target in targets]
+
+    async def update_matching(
+        self, *, images: Sequence[str], names: Sequence[str]
+    ) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Enqueue the targets of these images and of these names, or every one where neither is given."""
+        targets = await self._list()
+        meant = {text: _of_image(text, targets) for text in images}
+        meant |= {text: [each for each in targets if text in (each.name, each.compose_service)] for text in names}
+        chosen = {each.id: each for found in meant.values() for each in found} if meant else _by_id(targets)
+        reason = f"update {' '.join(meant) or 'everything'}"
+        delivery_id = await self._enqueue(list(chosen.values()), "watchtower", reason)
+        return delivery_id, list(chosen), [text for text, found in meant.items() if not found]
+
+    async def _enqueue(self, targets: Sequence[Target], source: str, reason: str) -> str:
+        """Keep on disk that these are asked for, and enqueue them; give the delivery's id."""
         now = self._ports.clock.now()
         delivery = Delivery(
             id=new_id(),
-            source="cli",
+            source=source,
             received_at=now,
             fate="accepted",
-            reason=f"update {text}"[:_LONGEST_REASON],
+            reason=reason[:_LONGEST_REASON],
             hints=tuple(dict.fromkeys(Hint.of(target.ref) for target in targets)),
         )
         await self._ports.journal.accept(delivery)
         # Exactly what is meant is enqueued, so nothing is left to be matched; a start looks at everything anyway.
         await self._ports.journal.finish_deliveries([delivery.id])
         for target in targets:
-            self._ports.hints.add(target.id, Cause("cli", now, (delivery.id,)))
-        return delivery.id, [target.id for target in targets]
+            self._ports.hints.add(target.id, Cause(source, now, (delivery.id,)))
+        return delivery.id
 
     async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
         """Forget what failed on the targets that are meant, so that it is tried again, and enqueue them.
@@ -180,6 +196,19 @@ def _named(text: str, targets: Sequence[Target]) -> Sequence[Target]:
         msg = f"services of several projects are called {text!r}; name one of {candidates}"
         raise Refused(msg)
     return found
+
+
+def _by_id(targets: Sequence[Target]) -> dict[str, Target]:
+    return {target.id: target for target in targets}
+
+
+def _of_image(text: str, targets: Sequence[Target]) -> Sequence[Target]:
+    """Give the targets of an image, with its tag or of every tag; none for what is no reference."""
+    try:
+        ref = ImageRef.parse(text)
+    except ValueError:
+        return []
+    return [target for target in targets if target.is_meant_by(ref.with_tag(ref.tag))]
 
 
 def _merged(histories: Sequence[History], *, limit: int) -> History:

@@ -34,7 +34,7 @@ def _event(level: Level | None, meaning: str, *keys: str) -> Event:
 # What each key means, wherever it stands.
 KEYS: Mapping[str, str] = {
     "admin_port": "Second port, of everything but webhooks.",
-    "cause": "Why a target was looked at: webhook, cli, plan, start-up, resync, engine or project.",
+    "cause": "Why a target was looked at: webhook, cli, plan, start-up, resync, engine, project or watchtower.",
     "current_bytes": "So much of an image has come in.",
     "delivery_id": "One request of a sender or a person.",
     "delivery_ids": "The deliveries that asked for it.",
@@ -51,6 +51,7 @@ KEYS: Mapping[str, str] = {
     "image": "The image reference as configured, normalised.",
     "image_id": "The engine's own id of an image.",
     "images": "The image references that a sender named.",
+    "is_failure": "It failed, or could not be prepared; left out where it is held for any other reason.",
     "layers_done": "So many layers are there.",
     "layers_total": "Of so many.",
     "log_tail": "The last lines of the container that failed.",
@@ -66,6 +67,7 @@ KEYS: Mapping[str, str] = {
     "remote": "Address that the request came from.",
     "retry_at": "When it is looked at again without being told.",
     "rollout_id": "One rollout, from its start to its end.",
+    "setting": "Name of a setting.",
     "route": "The request's route, without what a client put into it.",
     "source": "Name of the source in SOURCES.",
     "space_reclaimed_bytes": "So much disk is free again, as the engine says.",
@@ -90,6 +92,7 @@ EVENTS: Mapping[str, Event] = {
     "daemon.stopping": _event("info", "It was told to stop.", "grace_seconds"),
     "daemon.failed": _event("error", "It cannot start; its exit status is 3.", "reason"),
     "daemon.stopped": _event("info", "It is done.", "duration_seconds"),
+    "setting.ignored": _event("warning", "A name of Watchtower's asks for what is not done.", "setting", "reason"),
     "delivery.accepted": _event("info", "A request was believed and kept.", *_DELIVERY),
     "delivery.ignored": _event("info", "A request was believed and nothing follows from it.", *_DELIVERY),
     "delivery.rejected": _event("warning", "A request was not believed or not allowed.", *_DELIVERY, "error"),
@@ -121,7 +124,9 @@ EVENTS: Mapping[str, Event] = {
         *("target", "image", "digest", "current_bytes", "total_bytes", "layers_done", "layers_total"),
     ),
     "target.kept": _event("info", "A target is as it should be.", *_PASS),
-    "target.held": _event("warning", "Something could be done for a target and is not.", *_PASS, "retry_at"),
+    "target.held": _event(
+        "warning", "Something could be done for a target and is not.", *_PASS, "retry_at", "is_failure"
+    ),
     "rollout.started": _event("info", "A rollout began.", *_ROLLOUT),
     "rollout.updating": _event("debug", "The new container takes the place of the old one.", *_PHASE),
     "rollout.finishing": _event("info", "The new one passed its gate; what is left is to tidy up.", *_PHASE),

@@ -120,9 +120,9 @@ class FactLog:
     logger's way there costs every delivery as much as reading it.
     """
 
-    def __init__(self, redaction: Redaction, listener: Listener | None = None) -> None:
+    def __init__(self, redaction: Redaction, *listeners: Listener) -> None:
         self._redaction = redaction
-        self._listener = listener
+        self._listeners = listeners
         configured = structlog.get_config()
         self._render: _Renderer = configured["processors"][-1]
         self._sink: _Sink = configured["logger_factory"]()
@@ -139,8 +139,8 @@ class FactLog:
                 own = {"timestamp": _now(), "level": level, "event": event}
                 # In this order of keys; a fact does not pass for one of ours.
                 self._sink.msg(self._render(None, str(level), {**own, **plain, **own}))
-            if self._listener is not None:
-                self._listener.publish(event, **plain)
+            for listener in self._listeners:
+                listener.publish(event, **plain)
 
     def _plain(self, facts: Mapping[str, object]) -> dict[str, Any]:
         try:

@@ -288,6 +288,15 @@ class Control(Protocol):
         """
         ...
 
+    async def update_matching(
+        self, *, images: Sequence[str], names: Sequence[str]
+    ) -> tuple[str, Sequence[str], Sequence[str]]:
+        """Enqueue the targets of these images and of these names, or every one where neither is given.
+
+        Gives the delivery id, the target ids, and which of the texts mean nothing.
+        """
+        ...
+
     async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
         """Forget the digests that failed on the targets that are meant, and enqueue these; give how many, by target.
 

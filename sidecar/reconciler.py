@@ -268,9 +268,10 @@ class Reconciler:
         match verdict:
             case Keep(reason=reason):
                 self._ports.events.publish("target.kept", reason=reason, **facts)
-            case Hold(reason=reason, retry_at=retry_at):
+            case Hold(reason=reason, retry_at=retry_at, is_failure=is_failure):
                 again = written(retry_at) if retry_at is not None else None
-                self._ports.events.publish("target.held", reason=reason, retry_at=again, **facts)
+                facts |= {"retry_at": again, "is_failure": is_failure or None}
+                self._ports.events.publish("target.held", reason=reason, **facts)
             case Rollout():
                 pass
 

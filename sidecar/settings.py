@@ -11,10 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, FilePath, ValidationError, model_validator
+from pydantic import Field, FilePath, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from sidecar import configuration
+from sidecar import configuration, watchtower_environment
 from sidecar.accepted import (
     SOURCE_FIELDS,
     SOURCES_EXAMPLE,
@@ -35,10 +35,14 @@ from sidecar.accepted import (
     WebAddress,
     default_sources,
 )
-from sidecar.configuration import DEFAULT, ENVIRONMENT, PREFIX, Written
+from sidecar.configuration import DEFAULT, ENVIRONMENT, PREFIX, Configuration, Written
+from sidecar.core.watchtower import Rules
+from sidecar.core.watchtower_names import Remark
 from sidecar.errors import Misconfigured
 
-SECRETS = frozenset({"token", "previous_token", "authorization", "admin_token", "registry_password"})
+SECRETS = frozenset(
+    {"token", "previous_token", "authorization", "admin_token", "registry_password", "watchtower_http_api_token"}
+)
 _NO_SECRETS = frozenset({"kind", "registry"})
 # Of a value in a message.
 LONGEST_SHOWN = 120
@@ -118,8 +122,36 @@ class Settings(Strict):
     docs: bool = False
     """Serve /openapi.json and /docs, to everybody who reaches the API's port. Off: nothing that is not needed."""
 
+    watchtower_compat: bool = False
+    """Honour Watchtower's labels, ``WATCHTOWER_*`` variables and API. Off: none of them is read."""
+    watchtower_http_api_token: Password | None = None
+    """Bearer token of /v1/update and /v1/metrics, of any length. Default: only the admin token is accepted there."""
+    watchtower_http_api_update: bool = False
+    """Let that token ask for updates."""
+    watchtower_http_api_metrics: bool = False
+    """Let that token read the metrics."""
+    watchtower_disable_containers: Texts = ()
+    """Names of containers that are left alone."""
+    watchtower_monitor_only: bool = False
+    """Only say that there is something, for every container: ``sidecar.action=notify``."""
+    watchtower_no_pull: bool = False
+    """The same: Watchtower would have watched images that are only built or pulled here."""
+    watchtower_no_restart: bool = False
+    """Only keep images pulled, for every container: ``sidecar.action=pull``."""
+    watchtower_label_take_precedence: bool = False
+    """Let the labels monitor-only and no-pull win over the settings. Off: either is enough."""
+    watchtower_lifecycle_hooks: bool = False
+    """Run the commands of the labels lifecycle.pre-update and lifecycle.post-update. Off: they are left out."""
+    watchtower_include_stopped: bool = False
+    """Recreate stopped containers too, and leave them stopped: ``sidecar.when-stopped=recreate``."""
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        alone = sorted(name for name in self.model_fields_set if name.startswith("watchtower_"))
+        if alone and not self.watchtower_compat and alone != ["watchtower_compat"]:
+            names = ", ".join(PREFIX + name.upper() for name in alone if name != "watchtower_compat")
+            msg = f"{names}: accepted together with {PREFIX}WATCHTOWER_COMPAT=true only"
+            raise ValueError(msg)
         if (self.registry_username is None) is not (self.registry_password is None):
             msg = (
                 f"{PREFIX}REGISTRY_USERNAME and {PREFIX}REGISTRY_PASSWORD are accepted together; one of them is missing"
@@ -132,7 +164,7 @@ class Settings(Strict):
 
     def secret_values(self) -> frozenset[str]:
         """Give every secret that was set, for the log to hide."""
-        own = (self.token, self.admin_token, self.registry_password)
+        own = (self.token, self.admin_token, self.registry_password, self.watchtower_http_api_token)
         given = {secret.get_secret_value() for secret in own if secret is not None}
         for source in self.sources.values():
             given.update(source.tokens)
@@ -140,13 +172,34 @@ class Settings(Strict):
                 given.add(source.authorization.get_secret_value())
         return frozenset(given)
 
+    @property
+    def watchtower_rules(self) -> Rules | None:
+        """Give what is asked of all containers in Watchtower's words; None where these do not count."""
+        if not self.watchtower_compat:
+            return None
+        return Rules(
+            scope=self.scope,
+            monitor_only=self.watchtower_monitor_only,
+            no_pull=self.watchtower_no_pull,
+            no_restart=self.watchtower_no_restart,
+            label_take_precedence=self.watchtower_label_take_precedence,
+            lifecycle_hooks=self.watchtower_lifecycle_hooks,
+            include_stopped=self.watchtower_include_stopped,
+            disable_containers=frozenset(self.watchtower_disable_containers),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """Settings, and where each value was written (``("sources", "hub", "token")`` -> origin); defaults are left out."""
+    """Settings, and where each value was written (``("sources", "hub", "token")`` -> origin); defaults are left out.
+
+    Attributes:
+        remarks: what is set in Watchtower's words and not honoured as it stands.
+    """
 
     settings: Settings
     origins: Mapping[tuple[str, ...], str]
+    remarks: tuple[Remark, ...] = ()
 
 
 def load_settings(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
@@ -167,6 +220,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> L
     environ = configuration.environment() if environ is None else environ
     found = configuration.read(environ, cwd or Path.cwd(), secrets=SECRETS, objects={"sources": SOURCES_EXAMPLE})
     problems = [*found.problems, *_unknown(found.written)]
+    remarks = _honour_watchtower(found)
     known = found.effective(empty_counts=SECRETS, only=Settings.model_fields)
     problems += _missing_credentials(known.get(("registry_credentials",)))
     try:
@@ -176,8 +230,23 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> L
     else:
         if not problems:
             origins = {path: entry.origin for path, entry in known.items() if entry.origin != DEFAULT}
-            return Loaded(settings=settings, origins=origins)
+            return Loaded(settings=settings, origins=origins, remarks=remarks)
     raise Misconfigured("\n".join(problems))
+
+
+def _honour_watchtower(found: Configuration) -> tuple[Remark, ...]:
+    """Let Watchtower's variables count after ours, if that is asked for; and say which of them do not."""
+    entry = found.effective(only=("watchtower_compat",)).get(("watchtower_compat",))
+    try:
+        is_asked = entry is not None and TypeAdapter(bool).validate_python(entry.value)
+    except ValidationError:  # which is told like any other
+        return ()
+    if is_asked:
+        found.written += watchtower_environment.settings_of(found.variables)
+        return tuple(watchtower_environment.remarks_on(found.variables))
+    if names := sorted(filter(watchtower_environment.is_foreign, found.variables)):
+        return (Remark(", ".join(names), f"not read; {PREFIX}WATCHTOWER_COMPAT=true honours Watchtower's names"),)
+    return ()
 
 
 def _nested(known: Mapping[tuple[str, ...], Written]) -> dict[str, Any]:
@@ -238,4 +307,4 @@ def _located(entry: Written) -> str:
     # Of a source only what is certainly none: a secret may stand under a misspelt name.
     is_secret = last in SECRETS or (entry.path[0] == "sources" and last not in _NO_SECRETS)
     shown = "***" if is_secret else repr(entry.value)[:LONGEST_SHOWN]
-    return f"{entry.key}={shown}" + (f" in {entry.origin}" if entry.origin != ENVIRONMENT else "")
+    return f"{entry.key}={shown}" + (f" in {entry.origin}" if entry.origin not in {ENVIRONMENT, entry.key} else "")

@@ -71,9 +71,10 @@ def _run_daemon(environ: Mapping[str, str], cwd: Path) -> int:
     import asyncio
 
     from sidecar.app import run
-    from sidecar.settings import load_settings
+    from sidecar.settings import load
 
-    return asyncio.run(run(load_settings(environ, cwd)))
+    loaded = load(environ, cwd)
+    return asyncio.run(run(loaded.settings, loaded.remarks))
 
 
 def _take_over(environ: Mapping[str, str], cwd: Path) -> int:

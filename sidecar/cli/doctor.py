@@ -24,12 +24,14 @@ from sidecar.credentials import Credential, Credentials
 from sidecar.errors import SidecarError
 from sidecar.oci.transport import Timeouts
 from sidecar.registry import OciRegistry
-from sidecar.settings import Settings, load_settings
+from sidecar.settings import Settings, load
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import discover, is_pinned
-from sidecar.targets.names import is_image_id
+from sidecar.targets.names import is_image_id, own_name
 from sidecar.targets.podman import hold_local
+from sidecar.targets.translated import is_labelled, is_watchtower, remarks
 
+_MIGRATION = "docs/migrate-from-watchtower.md has every name of Watchtower's, and what takes its place"
 _LARGEST_SKEW_SECONDS = 5.0
 _ENGINE_SECONDS = 10.0
 _REGISTRY_SECONDS = 10.0
@@ -37,6 +39,7 @@ _HIDDEN_BY_PODMAN = (
     "Podman shows nobody the sysctls, domain name, MAC address, device permissions and block weights of a container "
     "that was made by its Docker-compatible API: a new one has none of them; docs/podman.md says more"
 )
+_MOST_NAMES = 10
 
 
 class EngineFacts(Protocol):
@@ -94,8 +97,9 @@ class Parts:
 
 def doctor(environ: Mapping[str, str], cwd: Path, *, as_json: bool) -> int:
     """Examine everything and print what was found: 0, 3 where the engine is out of reach, 1 for any other failure."""
-    settings = load_settings(environ, cwd)
-    findings = asyncio.run(_all_of(settings, real_parts(settings)))
+    loaded = load(environ, cwd)
+    findings = [doubtful("settings", str(remark), _MIGRATION) for remark in loaded.remarks]
+    findings += asyncio.run(_all_of(loaded.settings, real_parts(loaded.settings)))
     if as_json:
         say_json([asdict(finding) for finding in findings])
     else:
@@ -179,8 +183,25 @@ async def _examine_engine(settings: Settings, parts: Parts, targets: list[Target
     if engine.is_podman:
         yield well("engine", _HIDDEN_BY_PODMAN)
     yield _examine_clock(str(info.get("SystemTime", "")), asked, answered)
+    for finding in _examine_watchtower(entries, settings):
+        yield finding
     for finding in _examine_targets(len(entries), found, built_here, targets):
         yield finding
+
+
+def _examine_watchtower(entries: Sequence[dict[str, Any]], settings: Settings) -> Iterator[Finding]:
+    """Find another updater beside us, and what its labels ask for that is not done as they say."""
+    for entry in entries:
+        if is_watchtower(entry) and entry.get("State") in {"running", "restarting", "paused"}:
+            says = f"{own_name(entry)} is a Watchtower that runs: two updaters take each other's containers away"
+            yield doubtful("watchtower", says, f"docker rm -f {own_name(entry)}")
+    if settings.watchtower_rules is None:
+        if names := [own_name(entry) for entry in entries if is_labelled(entry)]:
+            says = f"labels of Watchtower's do not count, and {', '.join(names[:_MOST_NAMES])} have some"
+            yield doubtful("watchtower", says, "SIDECAR_WATCHTOWER_COMPAT=true honours them")
+        return
+    for name, remark in remarks(entries, settings.watchtower_rules):
+        yield doubtful("watchtower", f"docker:{name}: label {remark}", _MIGRATION)
 
 
 def _examine_clock(engine_time: str, asked: float, answered: float) -> Finding:
@@ -206,7 +227,13 @@ async def _discovered(engine: EngineFacts, entries: Sequence[dict[str, Any]], se
     for entry in entries:
         if is_image_id(entry["Image"]) and (inspected := await engine.inspect_container(entry["Id"])) is not None:
             references[entry["Id"]] = inspected[0]["Config"]["Image"]
-    found = discover(entries, references, default_enable=settings.default_enable, scope=settings.scope)
+    found = discover(
+        entries,
+        references,
+        default_enable=settings.default_enable,
+        scope=settings.scope,
+        compat=settings.watchtower_rules,
+    )
     return hold_local(found) if engine.is_podman else found
 
 
@@ -244,7 +271,7 @@ def _counted(targets: Sequence[Target], what: str) -> str:
     return f"{len(targets)} {verb} {what}" + (f": {_names(targets)}" if targets else "")
 
 
-def _names(targets: Sequence[Target], most: int = 10) -> str:
+def _names(targets: Sequence[Target], most: int = _MOST_NAMES) -> str:
     names = [target.name for target in targets[:most]]
     return ", ".join(names) + (f" and {len(targets) - most} more" if len(targets) > most else "")
 

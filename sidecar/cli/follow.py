@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidecar.cli.daemon import Event
+from sidecar.endings import ending
 from sidecar.log_events import EVENTS
-
-# A target is done when one of these is told of it; whether that is what was asked for stands beside it.
-_ENDS: Mapping[str, bool] = {
-    "target.kept": True,
-    "target.held": False,
-    "rollout.succeeded": True,
-    "rollout.rolled_back": False,
-    "rollout.failed": False,
-    "rollout.abandoned": False,
-}
-# Others of its project go first, or the daemon starts anew: the target is looked at again without being asked for.
-_GOES_ON = ("waits for ", "left to the next start")
 
 
 def is_end(event: Event) -> bool:
     """Say whether a target is done with this."""
-    return event.name in _ENDS and not str(event.facts.get("reason") or "").startswith(_GOES_ON)
+    return ending(event.name, event.facts.get("reason")) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +47,10 @@ class Followed:
         target_id = event.facts.get("target")
         if target_id not in self.target_ids or not self._is_ours(event):
             return False
-        if is_end(event) and target_id not in self.outcomes:
-            reason = str(event.facts.get("reason") or "")
-            self.outcomes[str(target_id)] = Outcome(is_well=_ENDS[event.name], event=event.name, reason=reason)
+        reason = str(event.facts.get("reason") or "")
+        is_well = ending(event.name, reason)
+        if is_well is not None and target_id not in self.outcomes:
+            self.outcomes[str(target_id)] = Outcome(is_well=is_well, event=event.name, reason=reason)
         return True
 
     def _is_ours(self, event: Event) -> bool:

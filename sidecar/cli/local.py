@@ -51,11 +51,16 @@ class Shown(NamedTuple):
 
 def check(environ: Mapping[str, str], cwd: Path, *, as_json: bool) -> int:
     """Print the configuration as it counts, without its secrets."""
-    rows = list(effective(load(environ, cwd)))
+    loaded = load(environ, cwd)
+    rows = list(effective(loaded))
     if as_json:
-        say_json([row._asdict() for row in rows])
-    else:
-        say_table(("SETTING", "VALUE", "FROM"), rows)
+        nothing = {"value": "-", "origin": "-"}
+        ignored = [{"key": remark.name, **nothing, "warning": remark.says} for remark in loaded.remarks]
+        say_json([*(row._asdict() for row in rows), *ignored])
+        return 0
+    say_table(("SETTING", "VALUE", "FROM"), rows)
+    for remark in loaded.remarks:
+        hint(f"warning: {remark}")
     return 0
 
 

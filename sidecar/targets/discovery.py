@@ -10,7 +10,9 @@ from typing import Any
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.policy import PREFIX, Action, Policy, is_enabled, parse_policy
 from sidecar.core.target import Kind, Target
+from sidecar.core.watchtower import Rules, Translated
 from sidecar.targets.names import base_name, is_image_id, is_in_place, own_name, replaced_name
+from sidecar.targets.translated import read, translated
 
 Json = dict[str, Any]
 
@@ -36,11 +38,13 @@ class Scope:
         default_enable: those without a label as well.
         name: its name among several Sidecars on one engine.
         own_id: the container that it runs in, if it runs in one.
+        compat: what Watchtower's settings ask for, where its labels count; None where they do not.
     """
 
     default_enable: bool = False
     name: str | None = None
     own_id: str | None = None
+    compat: Rules | None = None
 
 
 def discover(
@@ -50,6 +54,7 @@ def discover(
     default_enable: bool,
     scope: str | None,
     own_id: str | None = None,
+    compat: Rules | None = None,
 ) -> list[Target]:
     """Make the targets out of the entries of one list call.
 
@@ -57,12 +62,13 @@ def discover(
         references: container id to the reference as configured, where the list shows an image id in its place.
         scope: which of several Sidecars on one engine asks.
         own_id: the container that this Sidecar runs in, if it runs in one.
+        compat: what Watchtower's settings ask for, where its labels count.
     """
     found: dict[str, Target] = {}
     seen = list(entries)
     by_id = {entry["Id"]: entry for entry in seen}
-    for entry in seen:
-        target = _target(entry, references.get(entry["Id"], entry["Image"]), default_enable=default_enable)
+    for entry, words in translated(seen, compat):
+        target = _target(entry, words, references.get(entry["Id"], entry["Image"]), default_enable=default_enable)
         owner = by_id.get(_network_of(entry))
         if target is not None and owner is not None and _service_of(owner) not in target.depends_on:
             target = replace(target, depends_on=(*target.depends_on, _service_of(owner)))
@@ -88,10 +94,13 @@ def own_container(mountinfo: str) -> str | None:
     return found.group(1) if found else None
 
 
-def why_unmanaged(entry: Json, *, default_enable: bool, scope: str | None) -> str | None:
+def why_unmanaged(entry: Json, *, default_enable: bool, scope: str | None, compat: Rules | None = None) -> str | None:
     """Say why a container is left alone; None when it is a target."""
-    labels = entry.get("Labels") or {}
+    words = read(entry, compat)
+    labels = words.labels
     if not is_enabled(labels, default=default_enable):
+        if words.excluded is not None:
+            return words.excluded
         return "label sidecar.enable is not true" if not default_enable else "label sidecar.enable is false"
     if labels.get(_ONE_OFF, "").lower() == "true":
         return "a one-off run of `docker compose run`"
@@ -103,15 +112,23 @@ def why_unmanaged(entry: Json, *, default_enable: bool, scope: str | None) -> st
     return None
 
 
-def is_looked_after(entry: Json, *, default_enable: bool) -> bool:
+def is_looked_after(entry: Json, *, default_enable: bool, compat: Rules | None = None) -> bool:
     """Say whether a list entry is a target of some Sidecar on this engine, or what a rollout has put beside one."""
-    return is_enabled(entry.get("Labels") or {}, default=default_enable) or not is_in_place(entry)
+    return is_enabled(read(entry, compat).labels, default=default_enable) or not is_in_place(entry)
 
 
-def is_recreated(labels: Mapping[str, str], *, default_enable: bool, scope: str | None) -> bool:
-    """Say whether a container with these labels is a target itself; of some only the image is kept pulled."""
-    is_managed = why_unmanaged({"Labels": labels}, default_enable=default_enable, scope=scope) is None
-    return is_managed and _policy(labels, default_enable=default_enable)[0].action is not Action.PULL
+def is_recreated(
+    labels: Mapping[str, str], *, default_enable: bool, scope: str | None, compat: Rules | None = None
+) -> bool:
+    """Say whether a container with these labels is a target itself; of some only the image is kept pulled.
+
+    Args:
+        labels: as the engine tells them with what happens to a container, its name among them.
+    """
+    entry = {"Labels": labels, "Names": [f"/{labels.get('name', '')}"], "Id": ""}
+    is_managed = why_unmanaged(entry, default_enable=default_enable, scope=scope, compat=compat) is None
+    policy, _ = _policy(read(entry, compat), default_enable=default_enable)
+    return is_managed and policy.action is not Action.PULL
 
 
 def _is_passing(entry: Json) -> bool:
@@ -120,14 +137,14 @@ def _is_passing(entry: Json) -> bool:
     return is_down and replaced_name(own_name(entry), entry.get("Labels") or {}) is not None
 
 
-def _target(entry: Json, reference: str, *, default_enable: bool) -> Target | None:
-    labels = entry.get("Labels") or {}
+def _target(entry: Json, words: Translated, reference: str, *, default_enable: bool) -> Target | None:
+    labels = words.labels
     if not is_enabled(labels, default=default_enable) or labels.get(_ONE_OFF, "").lower() == "true":
         return None
     if _is_passing(entry):
         return None
     name = base_name(own_name(entry))
-    policy, refusal = _policy(labels, default_enable=default_enable)
+    policy, refusal = _policy(words, default_enable=default_enable)
     ref, problem = _reference(reference)
     if policy.action is Action.PULL and problem is None:
         policy = replace(policy, min_ready_seconds=0.0, rollback=False)
@@ -159,12 +176,13 @@ def _network_of(entry: Json) -> str:
     return owner if kind == "container" else ""
 
 
-def _policy(labels: Mapping[str, str], *, default_enable: bool) -> tuple[Policy, str | None]:
+def _policy(words: Translated, *, default_enable: bool) -> tuple[Policy, str | None]:
     try:
-        return parse_policy(labels, default_enable=default_enable), None
+        return parse_policy(words.labels, default_enable=default_enable), words.refusal
     except ValueError as error:
         # Its scope decides who reports it, so that is read even where another label is wrong.
-        return Policy(enable=True, scope=labels.get("sidecar.scope", "").strip() or None), str(error)
+        scope = words.labels.get("sidecar.scope", "").strip() or None
+        return Policy(enable=True, scope=scope), words.explained(str(error))
 
 
 def _reference(text: str) -> tuple[ImageRef, str | None]:

@@ -74,21 +74,27 @@ class DockerDriver:
             default_enable=self._scope.default_enable,
             scope=self._scope.name,
             own_id=self._scope.own_id,
+            compat=self._scope.compat,
         )
         return podman.hold_local(found) if self._engine.is_podman else found
 
     async def unmanaged(self) -> Sequence[Unmanaged]:
         """Give every container that is left alone, and why."""
-        found = []
+        found, scope = [], self._scope
         for entry in await self._engine.list_containers():
-            reason = discovery.why_unmanaged(entry, default_enable=self._scope.default_enable, scope=self._scope.name)
+            reason = discovery.why_unmanaged(
+                entry, default_enable=scope.default_enable, scope=scope.name, compat=scope.compat
+            )
             if reason is not None:
                 found.append(Unmanaged(name=own_name(entry), image=entry["Image"], reason=reason))
         return found
 
     def manages(self, labels: Mapping[str, str]) -> bool:
         """Say whether a container with these labels is looked after."""
-        return discovery.is_recreated(labels, default_enable=self._scope.default_enable, scope=self._scope.name)
+        scope = self._scope
+        return discovery.is_recreated(
+            labels, default_enable=scope.default_enable, scope=scope.name, compat=scope.compat
+        )
 
     async def _learn_reference(self, entry: Json) -> None:
         # The list shows an image's id once its tag means another one; only then an inspect is needed, once.

@@ -15,7 +15,7 @@ from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets._engine import Engine, EngineError
-from sidecar.targets.discovery import is_looked_after
+from sidecar.targets.discovery import Scope, is_looked_after
 from sidecar.targets.names import previous_reference
 
 Json = dict[str, Any]
@@ -36,17 +36,17 @@ class Images:
     """The image store of one engine.
 
     Args:
-        default_enable: containers without a label are looked after as well.
+        scope: which containers are looked after.
     """
 
     def __init__(
-        self, engine: Engine, *, events: Events, authorize: Authorize, prune: Prune, default_enable: bool = False
+        self, engine: Engine, *, events: Events, authorize: Authorize, prune: Prune, scope: Scope | None = None
     ) -> None:
         self._engine = engine
         self._events = events
         self._authorize = authorize
         self._prune = prune
-        self._default_enable = default_enable
+        self._scope = scope or Scope()
         # A prune of the system would take away what is created after the look that it begins with.
         self._creating_or_pruning = asyncio.Lock()
         # What was pulled for a target and not cleaned since: not everything that is prepared is carried out.
@@ -158,7 +158,10 @@ class Images:
         """
         async with self._creating_or_pruning:
             down = await self._engine.list_containers(filters={"status": ["created", "exited", "dead"]})
-            is_ours = any(is_looked_after(entry, default_enable=self._default_enable) for entry in down)
+            scope = self._scope
+            is_ours = any(
+                is_looked_after(entry, default_enable=scope.default_enable, compat=scope.compat) for entry in down
+            )
             return await (self._engine.prune_images() if is_ours else self._engine.prune_system())
 
     async def _drop(self, image_id: str, *, target: str) -> None:

@@ -49,7 +49,7 @@ def api_routes(control: Control, stream: EventStream, guard: Guard) -> list[web.
         (hdrs.METH_GET, "/wrong-credentials", api.wrong_credentials),
         (hdrs.METH_GET, "/events", api.events),
     )
-    return [web.route(method, PREFIX + path, _told(guard(handler))) for method, path, handler in table]
+    return [web.route(method, PREFIX + path, told(guard(handler))) for method, path, handler in table]
 
 
 def under(prefix: str, routes: Iterable[web.RouteDef]) -> list[web.RouteDef]:
@@ -67,16 +67,16 @@ class _Api:
 
     async def targets(self, _request: web.Request) -> web.Response:
         looked, unmanaged = await self._control.targets()
-        return _json(TargetsView.of(looked, unmanaged))
+        return view_response(TargetsView.of(looked, unmanaged))
 
     async def plan(self, request: web.Request) -> web.Response:
-        return _json(PlanView.of(await self._control.plan(request.query.get("ref") or None)))
+        return view_response(PlanView.of(await self._control.plan(request.query.get("ref") or None)))
 
     async def update(self, request: web.Request) -> web.Response:
         match await _read_what(request):
             case str() as what:
                 delivery_id, target_ids = await self._control.update(what)
-                return _json(UpdateView(delivery=delivery_id, targets=target_ids), status=202)
+                return view_response(UpdateView(delivery=delivery_id, targets=target_ids), status=202)
             case response:
                 return response
 
@@ -84,7 +84,7 @@ class _Api:
         match await _read_what(request):
             case str() as what:
                 delivery_id, released = await self._control.release(what)
-                return _json(ReleaseView(delivery=delivery_id, released=released), status=202)
+                return view_response(ReleaseView(delivery=delivery_id, released=released), status=202)
             case response:
                 return response
 
@@ -93,10 +93,10 @@ class _Api:
         if not (text.isascii() and text.isdecimal() and 1 <= int(text[:9]) <= MOST_ROWS):
             return problem(422, f"limit is {text[:40]!r}; a whole number from 1 to {MOST_ROWS} is accepted")
         history = await self._control.history(limit=int(text), target_id=request.query.get("target") or None)
-        return _json(HistoryView.of(history, with_bodies=request.query.get("bodies") == "true"))
+        return view_response(HistoryView.of(history, with_bodies=request.query.get("bodies") == "true"))
 
     async def wrong_credentials(self, _request: web.Request) -> web.Response:
-        return _json(WrongCredentialsView.of(self._control.wrong_credentials()))
+        return view_response(WrongCredentialsView.of(self._control.wrong_credentials()))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         return await send_events(request, self._stream)
@@ -122,7 +122,8 @@ async def _read(request: web.Request) -> bytes | None:
     return None
 
 
-def _json(body: BaseModel, *, status: int = 200) -> web.Response:
+def view_response(body: BaseModel, *, status: int = 200) -> web.Response:
+    """Answer with a model."""
     return web.Response(
         status=status,
         body=body.model_dump_json().encode(),
@@ -137,7 +138,7 @@ def _expected(error: ValidationError) -> str:
     return f'expected {{"what": "<image reference or target id>"}}; {place}: {first["msg"]}'
 
 
-def _told(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def told(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Turn what a handler raises into a problem body; what nobody foresaw is logged, and the client told nothing."""
 
     @wraps(handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import wraps
 from hashlib import sha256
 from hmac import compare_digest
@@ -17,24 +17,39 @@ Guard = Callable[[Handler], Handler]
 
 def bearer_guard(token: str) -> Guard:
     """Let only those pass who send this token as ``Authorization: Bearer``."""
-    # Compared as digests, so that time tells neither where a wrong one differs nor how long the right one is.
-    expected = sha256(token.encode()).digest()
+    expected = _digest(token)
 
     def guard(handler: Handler) -> Handler:
         @wraps(handler)
         async def guarded(request: web.Request) -> web.StreamResponse:
-            scheme, _, sent = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-            if scheme.lower() != "bearer" or not sent.strip():
+            if not (sent := bearer_of(request)):
                 detail = "send the admin token: Authorization: Bearer <token>; `sidecar token --admin` prints it"
                 return problem(401, detail, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
-            # Bytes that are no text arrive as surrogates; they are compared like any others.
-            if not compare_digest(sha256(sent.strip().encode(errors="surrogateescape")).digest(), expected):
+            if not compare_digest(_digest(sent), expected):
                 return problem(403, "this is not the admin token")
             return await handler(request)
 
         return guarded
 
     return guard
+
+
+def bearer_of(request: web.Request) -> str:
+    """Give the bearer token that was sent; empty where none was."""
+    scheme, _, sent = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return sent.strip() if scheme.lower() == "bearer" else ""
+
+
+def is_one_of(sent: str, tokens: Iterable[str]) -> bool:
+    """Say whether a token is among these, in a time that does not tell which."""
+    # All are compared, whichever it is.
+    return sum(compare_digest(_digest(sent), _digest(token)) for token in tokens) > 0
+
+
+def _digest(token: str) -> bytes:
+    # Compared as digests, so that time tells neither where a wrong one differs nor how long the right one is.
+    # Bytes that are no text arrive as surrogates; they are compared like any others.
+    return sha256(token.encode(errors="surrogateescape")).digest()
 
 
 def open_guard(handler: Handler) -> Handler:

@@ -22,14 +22,18 @@ from sidecar.web.views import (
     HistoryView,
     PlanView,
     ReleaseView,
+    ScanView,
+    SkippedScanView,
     TargetsView,
     UpdateRequest,
     UpdateView,
     WrongCredentialsView,
 )
+from sidecar.web.watchtower import METRICS, UPDATE
 
 Json = dict[str, Any]
 
+_MEDIA_TYPES = {PREFIX + "/events": "text/event-stream", METRICS: "text/plain"}
 _SCHEMAS = "#/components/schemas/"
 _PROBLEM: Json = {
     "type": "object",
@@ -70,8 +74,8 @@ class _Operation:
     needs_token: bool = False
 
 
-def openapi(title: str, *, version: str, root_path: str = "") -> Json:
-    """Describe the API as OpenAPI 3.1 has it."""
+def openapi(title: str, *, version: str, root_path: str = "", watchtower: bool = False) -> Json:
+    """Describe the API as OpenAPI 3.1 has it; Watchtower's too where that is served."""
     models: list[type[BaseModel]] = [
         TargetsView,
         PlanView,
@@ -83,10 +87,11 @@ def openapi(title: str, *, version: str, root_path: str = "") -> Json:
         Push,
         Envelope,
         Images,
+        *((ScanView, SkippedScanView) if watchtower else ()),
     ]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
     paths: dict[str, Json] = {}
-    for operation in _operations():
+    for operation in (*_operations(), *(_watchtower() if watchtower else ())):
         paths.setdefault(operation.path, {})[operation.method] = _described(operation)
     return {
         "openapi": "3.1.0",
@@ -173,9 +178,33 @@ def _hooks() -> Iterator[_Operation]:
     yield probe(path="/readyz", summary="Whether it can do its work", failures={503: "which part is not well"})
 
 
+def _watchtower() -> Iterator[_Operation]:
+    """Describe Watchtower's API."""
+    text = {"type": "string"}
+    failures = {401: "no token of these", 408: "it goes on", 422: "timeout is unreadable", 503: _API_FAILURES[503]}
+    parameters = (
+        _query("image", text, "Images, with their tag or of every tag, between commas or repeated."),
+        _query("container", text, "Names of containers or Compose services, between commas or repeated."),
+        _query("async", {"type": "boolean"}, "Answer 202 at once."),
+        _query("timeout", text, "Answer 408 after this time (90s, 5m); what was asked for goes on."),
+    )
+    update = partial(_Operation, path=UPDATE, answer=_ref("ScanView"), parameters=parameters, needs_token=True)
+    for method in ("get", "post"):
+        summary = "Watchtower's: look at images, or at everything, and answer when that is over"
+        yield update(method=method, summary=summary, failures=failures | {429: "everything, while another call waits"})
+    yield _Operation(
+        method="get",
+        path=METRICS,
+        summary="Watchtower's metrics, for Prometheus",
+        answer=text,
+        failures={401: "no token of these"},
+        needs_token=True,
+    )
+
+
 def _described(operation: _Operation) -> Json:
     problem = {"application/problem+json": {"schema": _ref("Problem")}}
-    media_type = "text/event-stream" if operation.path.endswith("/events") else "application/json"
+    media_type = _MEDIA_TYPES.get(operation.path, "application/json")
     described: Json = {
         "summary": operation.summary,
         "responses": {
@@ -204,9 +233,9 @@ def _in_path(name: str) -> Json:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def docs_routes(title: str, *, version: str, root_path: str = "") -> list[web.RouteDef]:
+def docs_routes(title: str, *, version: str, root_path: str = "", watchtower: bool = False) -> list[web.RouteDef]:
     """Give the routes of the description; it says nothing of what is managed, so it needs no token."""
-    document = openapi(title, version=version, root_path=root_path)
+    document = openapi(title, version=version, root_path=root_path, watchtower=watchtower)
 
     async def serve_document(_request: web.Request) -> web.Response:
         return web.json_response(document, headers={hdrs.CACHE_CONTROL: "no-store"})

@@ -211,3 +211,54 @@ class WrongCredentialsView(_View):
             WrongCredentialView(source=each.source, count=each.count, last_at=written(each.last_at)) for each in wrong
         ]
         return cls(sources=rows)
+
+
+class ScanOutcomeView(_View):
+    """What came of one look at a target."""
+
+    outcome: str
+    """``updated``, ``failed``, ``kept`` (it was as it should be) or ``held``."""
+    reason: str
+
+
+class ScanSummaryView(_View):
+    """How many targets, by what came of them."""
+
+    scanned: int
+    updated: int
+    failed: int
+    restarted: int
+    skipped: int
+
+
+class ScanTimingView(_View):
+    """How long it took."""
+
+    duration_ms: int
+    duration: str
+
+
+class ScanView(_View):
+    """The answer of Watchtower's API, with what its forks answer."""
+
+    status: str
+    """``completed``, ``accepted`` (nobody waited) or ``timeout`` (it goes on)."""
+    scanned: int
+    updated: int
+    failed: int
+    summary: ScanSummaryView
+    timing: ScanTimingView
+    timestamp: str
+    api_version: str
+    delivery: str
+    """The id by which the log and the events can be followed."""
+    targets: Mapping[str, ScanOutcomeView]
+    unknown: Sequence[str]
+    """What was named and means nothing here."""
+
+
+class SkippedScanView(_View):
+    """Everything was asked for while another call had not been answered."""
+
+    status: str
+    reason: str

@@ -15,6 +15,7 @@ from sidecar.errors import Refused, Transient
 from sidecar.executor import Executor
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
+from sidecar.targets.discovery import Scope
 from sidecar.targets.image import ImageDriver, image_target
 from sidecar.targets.images import Images, Prune, unused_images
 from tests.core.values import rollout
@@ -61,7 +62,7 @@ class Store:
             events=self.events,
             authorize=self.authorize,
             prune=prune,
-            default_enable=default_enable,
+            scope=Scope(default_enable=default_enable),
         )
         for letter in "abc":
             self.engine.has_image(letter, repository=NAME, pulled=letter == "a")
