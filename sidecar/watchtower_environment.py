@@ -34,7 +34,7 @@ CREDENTIALS = Path("/config.json")
 Variables = Mapping[str, str]
 
 
-def settings_of(variables: Variables, *, credentials: Path = CREDENTIALS) -> Iterator[Written]:
+def settings_of(variables: Variables) -> Iterator[Written]:
     """Give what Watchtower's variables say of our settings; ours count before them."""
     set_ = {name: value for name, value in variables.items() if value}
     for name in _FLAGS:
@@ -43,7 +43,7 @@ def settings_of(variables: Variables, *, credentials: Path = CREDENTIALS) -> Ite
     yield from _targets(set_)
     yield from _looks(set_)
     yield from _log(set_)
-    yield from _registry(set_, credentials)
+    yield from _registry(set_)
     if token := set_.get("WATCHTOWER_HTTP_API_TOKEN"):
         yield _written("watchtower_http_api_token", _content(token), "WATCHTOWER_HTTP_API_TOKEN")
 
@@ -116,13 +116,13 @@ def _log(set_: Variables) -> Iterator[Written]:
         yield _written("log_format", _FORMATS.get(style.lower(), style), "WATCHTOWER_LOG_FORMAT")
 
 
-def _registry(set_: Variables, credentials: Path) -> Iterator[Written]:
+def _registry(set_: Variables) -> Iterator[Written]:
     user, password = set_.get("REPO_USER"), set_.get("REPO_PASS")
     if user and password:
         yield _written("registry_username", user, "REPO_USER")
         yield _written("registry_password", password, "REPO_PASS")
-    if "DOCKER_CONFIG" not in set_ and credentials.is_file():
-        yield _written("registry_credentials", str(credentials), str(credentials))
+    if "DOCKER_CONFIG" not in set_ and CREDENTIALS.is_file():
+        yield _written("registry_credentials", str(CREDENTIALS), str(CREDENTIALS))
 
 
 def _is_on(set_: Variables, name: str) -> bool:

@@ -137,6 +137,31 @@ async def test_an_update_is_a_delivery(desk: Desk, text: str):
     assert not await desk.journal.unfinished_deliveries()
 
 
+@pytest.mark.parametrize(
+    "images, names, targets, unknown",
+    [
+        ([], [], ["docker:db", "docker:odd", "docker:web"], []),
+        (["me/app"], [], ["docker:web"], []),
+        (["me/app:1", "postgres", "docker.io/me/app"], [], ["docker:web", "docker:db"], []),
+        (["me/app:2", "web", "Not A Ref"], [], [], ["me/app:2", "web", "Not A Ref"]),
+        ([], ["db", "nobody"], ["docker:db"], ["nobody"]),
+        (["me/app"], ["web", "db"], ["docker:web", "docker:db"], []),
+    ],
+)
+async def test_many_are_asked_for_at_once(
+    desk: Desk, images: list[str], names: list[str], targets: list[str], unknown: list[str]
+):
+    """Everything, or what images and names mean, by one delivery; what means nothing is named."""
+    delivery_id, found, nothing = await desk.control.update_matching(images=images, names=names)
+    assert (list(found), list(nothing)) == (targets, unknown)
+    assert [(name, cause.kind, cause.delivery_ids) for name, cause in desk.hints.asked] == [
+        (target, "watchtower", (delivery_id,)) for target in targets
+    ]
+    (kept,) = (await desk.control.history(limit=5)).deliveries
+    assert (kept.id, kept.source, kept.fate) == (delivery_id, "watchtower", "accepted")
+    assert kept.reason == f"update {' '.join([*images, *names]) or 'everything'}"
+
+
 @pytest.mark.parametrize("text", ["nobody", "me/app:2", "not a reference", ""])
 async def test_what_means_nothing_is_refused(desk: Desk, text: str):
     """Nothing is kept for a text that means nothing, and the message says what there is."""

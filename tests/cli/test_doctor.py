@@ -447,3 +447,56 @@ async def test_the_real_parts_fit(tmp_path: Path):
     findings = [finding async for finding in examine(settings, real_parts(settings))]
     assert {finding.part for finding in findings if finding.status is Status.FAILED} == {"engine"}
     assert "docker.io: as me" in [finding.says for finding in findings]
+
+
+# --- beside a Watchtower ----------------------------------------------------------------------------------------------
+
+WATCHTOWER = {"Id": "9", "Names": ["/wt"], "Image": "wt:1", "Labels": {"com.centurylinklabs.watchtower": "true"}}
+
+
+def theirs(name: str, **labels: str) -> dict[str, Any]:
+    """Make the list entry of a container that is labelled for Watchtower."""
+    prefixed = {f"com.centurylinklabs.watchtower.{key.replace('_', '-')}": value for key, value in labels.items()}
+    return {"Id": name, "Names": [f"/{name}"], "Image": "r.example/app:1", "Labels": prefixed}
+
+
+@pytest.mark.parametrize("state, is_told", [("running", True), ("restarting", True), ("exited", False)])
+async def test_a_watchtower_that_runs_is_told(
+    settings: Settings, parts: Parts, engine: FakeEngine, state: str, is_told: bool
+):
+    """Two updaters take each other's containers away, whether its labels count here or not."""
+    engine.containers = [MANAGED, WATCHTOWER | {"State": state}]
+    findings = await found(settings, parts, "watchtower")
+    assert [finding.advice for finding in findings] == (["docker rm -f wt"] if is_told else [])
+
+
+async def test_labels_that_do_not_count_are_told_once(settings: Settings, parts: Parts, engine: FakeEngine):
+    """With the switch that lets them count."""
+    engine.containers = [MANAGED, theirs("a", enable="true"), theirs("b", scope="x")]
+    (finding,) = await found(settings, parts, "watchtower")
+    assert finding.says == "labels of Watchtower's do not count, and a, b have some"
+    assert finding.advice == "SIDECAR_WATCHTOWER_COMPAT=true honours them"
+
+
+async def test_labels_that_are_not_honoured_are_told_by_container(tmp_path: Path, parts: Parts, engine: FakeEngine):
+    """With what is held for them; what is honoured makes a target and is not spoken of."""
+    environ = {"SIDECAR_WATCHTOWER_COMPAT": "true", "SIDECAR_DOCKER_HOST": "tcp://x:1", "HOME": str(tmp_path)}
+    settings = load_settings(environ, tmp_path)
+    engine.containers = [theirs("a", monitor_only="true"), theirs("b", stop_signal="SIGHUP"), theirs("c", enable="no")]
+    says = [finding.says for finding in await found(settings, parts, "watchtower")]
+    assert [each.split(": ")[:2] for each in says] == [
+        ["docker:b", "label com.centurylinklabs.watchtower.stop-signal"],
+        ["docker:c", "label com.centurylinklabs.watchtower.enable"],
+    ]
+    held, counted = await found(settings, parts, "targets")
+    assert held.says == "docker:b cannot be looked after"
+    assert counted.says == "of 3 containers 2 are managed: a, c; 1 is held: b"
+
+
+def test_variables_that_are_not_honoured_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Before anything is looked at."""
+    environ = {"SIDECAR_WATCHTOWER_COMPAT": "true", "WATCHTOWER_RUN_ONCE": "true", "HOME": str(tmp_path)}
+    main(["doctor", "--json"], {**environ, "SIDECAR_DOCKER_HOST": "unix:///none"}, tmp_path)
+    first = json.loads(capsys.readouterr().out)[0]
+    assert (first["status"], first["part"]) == ("warning", "settings")
+    assert first["says"].startswith("WATCHTOWER_RUN_ONCE: the daemon stays")

@@ -77,6 +77,35 @@ def test_check_prints_json(run: Run, capsys: Output):
     assert {"key": "SIDECAR_RESYNC_SECONDS", "value": "21600", "origin": "default"} in rows
 
 
+def test_check_warns_of_what_watchtower_did_and_we_do_not(run: Run, capsys: Output):
+    """Beside the table, or as rows with a warning; what is honoured stands in the table with its variable."""
+    environ = {
+        "SIDECAR_WATCHTOWER_COMPAT": "true",
+        "WATCHTOWER_CLEANUP": "true",
+        "WATCHTOWER_NOTIFICATION_URL": "discord://a-secret@channel",
+        "WATCHTOWER_HTTP_API_TOKEN": TOKEN,
+    }
+    assert run("check", **environ) == run("check", "--json", **environ) == 0
+    output = capsys.readouterr()
+    table, _, as_json = output.out.partition("[")
+    lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
+    assert lines["SIDECAR_PRUNE"] == ["replaced", "WATCHTOWER_CLEANUP"]
+    assert lines["SIDECAR_DEFAULT_ENABLE"] == ["true", "SIDECAR_WATCHTOWER_COMPAT"]
+    assert lines["SIDECAR_WATCHTOWER_HTTP_API_TOKEN"] == ["***", "WATCHTOWER_HTTP_API_TOKEN"]
+    assert output.err.startswith("warning: WATCHTOWER_NOTIFICATION_URL: nothing is sent yet")
+    (warned,) = [row for row in json.loads("[" + as_json) if "warning" in row]
+    assert warned["key"] == "WATCHTOWER_NOTIFICATION_URL"
+    assert "a-secret" not in output.out + output.err
+
+
+def test_check_says_which_switch_reads_watchtowers_variables(run: Run, capsys: Output):
+    """Whoever moves over and forgets it is told."""
+    assert run("check", WATCHTOWER_CLEANUP="true") == 0
+    assert capsys.readouterr().err == (
+        "warning: WATCHTOWER_CLEANUP: not read; SIDECAR_WATCHTOWER_COMPAT=true honours Watchtower's names\n"
+    )
+
+
 @pytest.mark.parametrize("command", [["check"], ["run"], ["token"], ["doctor"], ["targets"], ["url", "generic"]])
 def test_a_wrong_setting_is_status_2(run: Run, capsys: Output, command: list[str]):
     """Every command says all that is wrong with the settings, one line each."""

@@ -8,7 +8,16 @@ import pytest
 
 from sidecar.core.policy import Policy
 from sidecar.core.target import Kind
-from sidecar.targets.discovery import asks_for_restart, discover, is_recreated, own_container, why_unmanaged
+from sidecar.core.watchtower import Rules
+from sidecar.targets.discovery import (
+    asks_for_restart,
+    discover,
+    is_looked_after,
+    is_recreated,
+    own_container,
+    why_unmanaged,
+)
+from sidecar.targets.translated import is_labelled, is_watchtower, remarks
 
 Json = dict[str, Any]
 HEX = "a" * 64
@@ -206,3 +215,91 @@ def test_what_compose_makes_for_a_moment_is_no_target(name: str, state: str, lab
 def test_a_container_of_which_only_the_image_is_pulled_is_no_target(labels: dict[str, str], is_one: bool) -> None:
     """What happens to it is no hint: it would be told that a container is gone that runs."""
     assert is_recreated(labels, default_enable=False, scope=None) is is_one
+
+
+# --- with Watchtower's labels -----------------------------------------------------------------------------------------
+
+WATCHTOWER = "com.centurylinklabs.watchtower"
+
+
+def bare(name: str = "web", **labels: str) -> Json:
+    """Make the entry of a container without a label of ours."""
+    return entry(name) | {"Labels": {f"{WATCHTOWER}.{key.replace('_', '-')}": value for key, value in labels.items()}}
+
+
+@pytest.mark.parametrize(
+    "rules, listed, reason",
+    [
+        (Rules(), bare(), None),
+        (Rules(), bare(enable="false"), f"label {WATCHTOWER}.enable='false' leaves it out"),
+        (Rules(disable_containers=frozenset({"web"})), bare(), "WATCHTOWER_DISABLE_CONTAINERS leaves it out"),
+        (Rules(), bare() | {"Labels": {WATCHTOWER: "true"}}, "it is a Watchtower"),
+        (Rules(), bare(scope="other"), None),
+        (Rules(), entry() | {"Labels": {"sidecar.enable": "false"}}, "label sidecar.enable is false"),
+    ],
+)
+def test_watchtowers_labels_say_who_is_a_target(rules: Rules, listed: Json, reason: str | None) -> None:
+    """The same for the list, for the reasons, and for what the engine tells of a container."""
+    said = why_unmanaged(listed, default_enable=True, scope=None, compat=rules)
+    assert said is reason or (reason is not None and said is not None and reason in said)
+    assert bool(discover([listed], {}, default_enable=True, scope=None, compat=rules)) is (reason is None)
+    told = {**listed["Labels"], "name": "web"}
+    assert is_recreated(told, default_enable=True, scope=None, compat=rules) is (reason is None)
+    assert is_looked_after(listed, default_enable=True, compat=rules) is (reason is None)
+
+
+@pytest.mark.parametrize(
+    "scope, labels, is_one",
+    [(None, {"scope": "a"}, True), ("a", {"scope": "a"}, True), ("a", {}, False), ("none", {}, True)],
+)
+def test_a_scope_is_watchtowers_too(scope: str | None, labels: dict[str, str], is_one: bool) -> None:
+    """Without one every scope is looked after; "none" are those that have none."""
+    found_ = discover([bare(**labels)], {}, default_enable=True, scope=scope, compat=Rules(scope=scope))
+    # Whoever looks after every scope asks for none, and the label is left out.
+    assert bool(found_) is is_one
+
+
+def test_dependencies_between_containers_become_those_of_services() -> None:
+    """Within a Compose project a container is called by its service, and outside of any by its name."""
+    project = {"com.docker.compose.project": "shop"}
+    web = bare("shop-web-1", depends_on="shop-db-1")
+    web["Labels"] |= project | {"com.docker.compose.service": "web"}
+    db = bare("shop-db-1")
+    db["Labels"] |= project | {"com.docker.compose.service": "db"}
+    one, other = bare("one", depends_on="/other"), bare("other")
+    targets = discover([web, db, one, other], {}, default_enable=True, scope=None, compat=Rules())
+    needs = {target.id: target.depends_on for target in targets}
+    assert needs["docker:shop-web-1"] == ("docker:shop/db",)
+    assert needs["docker:one"] == ("docker:other",)
+
+
+def test_what_holds_a_container_is_said_in_the_words_of_its_label() -> None:
+    """Of a label that is not translated, and of one whose translation is not supported or wrong."""
+    signal, age = bare("a", stop_signal="SIGHUP"), bare("b", cooldown_delay="3d") | {"Image": "app:1"}
+    age["Labels"]["sidecar.deadline"] = "soon"
+    first, second = discover([signal, age], {}, default_enable=True, scope=None, compat=Rules())
+    assert f"label {WATCHTOWER}.stop-signal='SIGHUP' is not supported" in first.refusal
+    assert second.refusal is not None
+
+
+def test_what_is_not_honoured_is_told_by_container() -> None:
+    """For the doctor, who sees them all."""
+    entries = [bare("a", lifecycle_pre_check="x"), bare("b", depends_on="c"), bare("c")]
+    entries[0]["Labels"] = {f"{WATCHTOWER}.lifecycle.pre-check": "x"}
+    ((name, remark),) = remarks(entries, Rules())
+    assert (name, remark.name) == ("a", f"{WATCHTOWER}.lifecycle.pre-check")
+
+
+def test_a_watchtower_and_what_is_labelled_for_one_are_told_apart() -> None:
+    """One updates; the other is updated."""
+    theirs = bare() | {"Labels": {WATCHTOWER: "true", f"{WATCHTOWER}.enable": "true"}}
+    assert [is_watchtower(each) for each in (theirs, bare(enable="true"), bare() | {"Labels": None})] == [
+        True,
+        False,
+        False,
+    ]
+    assert [is_labelled(each) for each in (theirs, bare(enable="true"), bare() | {"Labels": None})] == [
+        False,
+        True,
+        False,
+    ]

@@ -1,6 +1,6 @@
 """A daemon that remembers what it was asked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sidecar.core.hint import Hint
 from sidecar.core.image import Digest, ImageRef
@@ -53,6 +53,7 @@ class FakeControl:
         self.asked: list[object] = []
         self.unwell: dict[str, str] = {}
         self.fails: Exception | None = None
+        self.on_update: Callable[[str], None] = lambda _delivery_id: None
         self.recorded_at = [1700000001.5]
         self.deliveries = [DELIVERY]
         self.released = 2
@@ -77,6 +78,13 @@ class FakeControl:
             msg = f"nothing is meant by {text!r}"
             raise Refused(msg)
         return "delivery-2", [TARGET.id]
+
+    async def update_matching(
+        self, *, images: Sequence[str], names: Sequence[str]
+    ) -> tuple[str, Sequence[str], Sequence[str]]:
+        self._note("update_matching", tuple(images), tuple(names))
+        self.on_update("delivery-4")
+        return "delivery-4", [TARGET.id], [text for text in (*images, *names) if text == "nothing"]
 
     async def release(self, text: str) -> tuple[str, Mapping[str, int]]:
         self._note("release", text)

@@ -14,6 +14,8 @@ from sidecar.web.auth import open_guard
 from sidecar.web.events import EventStream
 from sidecar.web.openapi import docs_routes, openapi
 from sidecar.web.pages import page_routes
+from sidecar.web.watchtower import Scans, watchtower_routes
+from tests.fakes import FakeClock
 from tests.web.fake_control import FakeControl
 from tests.web.receiving import World
 
@@ -30,32 +32,36 @@ def _references(value: Any) -> Iterator[str]:
                 yield from _references(item)
 
 
-def test_every_route_is_described():
-    """What is served is described, and nothing else is."""
+@pytest.mark.parametrize("watchtower", [False, True])
+def test_every_route_is_described(watchtower: bool):
+    """What is served is described, and nothing else is; Watchtower's API where it is served."""
     served = [
         *World().receiver().routes(),
         *page_routes(FakeControl(), title="", env=""),
         *api_routes(FakeControl(), EventStream(), open_guard),
     ]
-    document = openapi("Sidecar", version="1")
+    if watchtower:
+        guards = {"update_guard": open_guard, "metrics_guard": open_guard}
+        served += watchtower_routes(FakeControl(), Scans(), clock=FakeClock(), **guards)
+    document = openapi("Sidecar", version="1", watchtower=watchtower)
     described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
     assert described == {(route.method, route.path) for route in served}
 
 
 def test_every_reference_leads_somewhere():
     """The description is whole: no schema is missing."""
-    document = openapi("Sidecar", version="1")
+    document = openapi("Sidecar", version="1", watchtower=True)
     names = {reference.removeprefix("#/components/schemas/") for reference in _references(document)}
     assert names <= set(document["components"]["schemas"])
 
 
 def test_only_the_api_needs_the_token():
-    """Hooks and probes have no admin token, everything below the API's prefix does."""
-    document = openapi("Sidecar", version="1", root_path="/sidecar")
+    """Hooks and probes have no admin token, everything below an API's prefix does."""
+    document = openapi("Sidecar", version="1", root_path="/sidecar", watchtower=True)
     guarded = {
         path for path, operations in document["paths"].items() for each in operations.values() if each.get("security")
     }
-    assert guarded == {path for path in document["paths"] if path.startswith("/api/")}
+    assert guarded == {path for path in document["paths"] if path.startswith(("/api/", "/v1/"))}
     assert document["servers"] == [{"url": "/sidecar"}]
 
 
