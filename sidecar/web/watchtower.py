@@ -39,10 +39,27 @@ class Outcome:
 
 @dataclass(slots=True)
 class Listening:
-    """What has ended since somebody began to listen; for whom to wait is known a moment later."""
+    """What has ended since somebody began to listen; for whom to wait is known a moment later.
+
+    Attributes:
+        ended: by delivery and target.
+        going_on: what was looked at for a delivery and is looked at again once others are done, on behalf of these.
+    """
 
     ended: dict[tuple[str, str], Outcome] = field(default_factory=dict)
+    going_on: set[tuple[str, str]] = field(default_factory=set)
     news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hear(self, target_id: str, delivery_ids: Sequence[object], outcome: Outcome | None) -> None:
+        """Hear how a look at a target ended, on behalf of some deliveries; None: it goes on."""
+        looks = {(str(each), target_id) for each in delivery_ids}
+        if outcome is None:
+            self.going_on |= looks
+            return
+        looks |= {look for look in self.going_on if look[1] == target_id}
+        self.going_on -= looks
+        self.ended |= dict.fromkeys(looks, outcome)
+        self.news.set()
 
     async def outcomes(self, delivery_id: str, target_ids: Sequence[str]) -> dict[str, Outcome]:
         """Wait until every one of these has been looked at on behalf of a delivery."""
@@ -68,16 +85,17 @@ class Scans:
         target_id, reason = str(facts.get("target") or ""), str(facts.get("reason") or "")
         if event in _ROLLED_OUT:
             self._rolled_out[target_id] = Outcome(_ROLLED_OUT[event], reason)
-        if event not in _ENDED or ending(event, reason) is None:
+        if event not in _ENDED:
             return
-        word = "kept" if event == "target.kept" else "failed" if facts.get("is_failure") else "held"
-        outcome = self._rolled_out.pop(target_id, Outcome(word, reason))
-        self._last[target_id] = outcome
-        self.total += 1
+        outcome = None
+        if ending(event, reason) is not None:
+            word = "kept" if event == "target.kept" else "failed" if facts.get("is_failure") else "held"
+            outcome = self._rolled_out.pop(target_id, Outcome(word, reason))
+            self._last[target_id] = outcome
+            self.total += 1
         ids = facts.get("delivery_ids")
         for each in self._listening:
-            each.ended |= {(str(one), target_id): outcome for one in (ids if isinstance(ids, list) else ())}
-            each.news.set()
+            each.hear(target_id, ids if isinstance(ids, list) else (), outcome)
 
     @property
     def is_busy(self) -> bool:

@@ -203,6 +203,20 @@ async def test_it_answers_only_when_its_own_passes_are_over(
         assert response.status == 200
 
 
+async def test_one_that_waited_for_others_ends_on_behalf_of_these(client: Client, control: FakeControl, scans: Scans):
+    """Looked at for this call, it is looked at again when what it waits for is done, which somebody else asked for."""
+
+    def tell(delivery_id: str) -> None:
+        waits = "waits for its dependency docker:shop/db"
+        scans.publish("target.held", target=TARGET.id, delivery_ids=[delivery_id], reason=waits)
+        scans.publish("target.kept", target="docker:another", delivery_ids=["another"], reason="up to date")
+        scans.publish("target.kept", target=TARGET.id, delivery_ids=["another"], reason="up to date")
+
+    control.on_update = tell
+    async with client.get("/v1/update?image=me/app", headers=BEARER) as response:
+        assert (await response.json())["targets"] == {TARGET.id: {"outcome": "kept", "reason": "up to date"}}
+
+
 async def test_everything_is_skipped_while_a_call_waits(client: Client, control: FakeControl, scans: Scans):
     """One that names images is not: it waits for its own passes."""
     asked = asyncio.Event()
