@@ -51,7 +51,7 @@ class DockerDriver:
     ) -> None:
         self._engine = engine
         self._images = images
-        self._preparer = Preparer(engine, images, own_id=scope.own_id)
+        self._preparer = Preparer(engine, images, scope=scope)
         self._actor = Actor(engine, images, events=events)
         self._events = events
         self._scope = scope

@@ -14,10 +14,11 @@ from sidecar.targets import dependents as going_with
 from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import state_of
-from sidecar.targets.discovery import asks_for_restart
+from sidecar.targets.discovery import Scope, asks_for_restart
 from sidecar.targets.losses import unsupported
 from sidecar.targets.names import base_name, is_full_id, is_image_id
 from sidecar.targets.spec import EngineDefaults, create_request
+from sidecar.targets.translated import read
 
 Json = dict[str, Any]
 
@@ -36,22 +37,23 @@ def unsupported_by(engine: Engine, container: Json) -> str | None:
 
 
 async def refusal_of_dependents(
-    engine: Engine, container: Json, everything: Sequence[Json], *, own_id: str | None
+    engine: Engine, container: Json, everything: Sequence[Json], *, scope: Scope
 ) -> str | None:
     """Say which container cannot go with this one, and why not; None where all can."""
     for each in going_with.dependents_of(container, everything):
-        if (reason := await _refusal_of(engine, each, own_id=own_id)) is not None:
+        if (reason := await _refusal_of(engine, each, scope)) is not None:
             name, of = each["Name"].lstrip("/"), container["Name"].lstrip("/")
             return f"{name} has a namespace, volumes or a link of {of}, and cannot be recreated with it: {reason}"
     return None
 
 
-async def _refusal_of(engine: Engine, container: Json, *, own_id: str | None) -> str | None:
-    labels = container["Config"].get("Labels") or {}
-    if container["Id"] == own_id:
+async def _refusal_of(engine: Engine, container: Json, scope: Scope) -> str | None:
+    listed = {"Id": container["Id"], "Names": [container["Name"]], "Labels": container["Config"].get("Labels")}
+    words = read(listed, scope.compat)
+    if container["Id"] == scope.own_id:
         return "it is the Sidecar that would do it; recreate both by hand"
-    if not is_enabled(labels, default=True):
-        return f"its label {PREFIX}enable is false"
+    if not is_enabled(words.labels, default=True):
+        return words.excluded or f"its label {PREFIX}enable is false"
     if container["HostConfig"].get("AutoRemove"):
         return "it was made with --rm, so that nothing is left of it once it stops; stop it, or recreate both by hand"
     if (reason := unsupported_by(engine, container)) is not None:

@@ -17,6 +17,7 @@ from sidecar.errors import Refused, Transient
 from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.calls import POST_UPDATE, PRE_UPDATE
+from sidecar.targets.discovery import Scope
 from sidecar.targets.images import Images
 from sidecar.targets.looking import look
 from sidecar.targets.plan_dependents import (
@@ -34,10 +35,10 @@ Json = dict[str, Any]
 class Preparer:
     """Prepares rollouts of containers on one engine."""
 
-    def __init__(self, engine: Engine, images: Images, *, own_id: str | None) -> None:
+    def __init__(self, engine: Engine, images: Images, *, scope: Scope) -> None:
         self._engine = engine
         self._images = images
-        self._own_id = own_id
+        self._scope = scope
         self._defaults: EngineDefaults | None = None
 
     async def prepare(self, target: Target, rollout: Rollout) -> Rollout:
@@ -171,7 +172,7 @@ class Preparer:
         everything = await everything_on(self._engine)
         if self._engine.is_podman and (names := podman.holders(container, everything)):
             return f"{', '.join(names)} would lose {target.name}, which Podman does not let go of; recreate all by hand"
-        return await refusal_of_dependents(self._engine, container, everything, own_id=self._own_id)
+        return await refusal_of_dependents(self._engine, container, everything, scope=self._scope)
 
     async def _refuse_strangers(self, target: Target, rollout: Rollout) -> None:
         ours = (rollout.from_.instance, rollout.to.instance, rollout.superseded)

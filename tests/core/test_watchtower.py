@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.core.policy import Action, parse_policy
+from sidecar.core.policy import Action, Hook, parse_policy
 from sidecar.core.watchtower import Rules, Translated, translate
 from sidecar.core.watchtower_names import (
     ENVIRONMENT,
@@ -273,6 +273,15 @@ def test_what_is_translated_can_be_read(rules: Rules) -> None:
     policy = parse_policy(translated(rules, enable="true", depends_on="db", blue_green__drain="5s").labels)
     assert (policy.enable, policy.scope) == (True, "none" if rules.scope else None)
     assert policy.action is (Action.NOTIFY if rules.monitor_only else Action.RECREATE)
+
+
+@pytest.mark.parametrize("minutes, seconds", [(None, 60), ("5", 300), ("0", None), ("-1", None), ("2m", 60)])
+def test_hooks_are_read_with_the_time_that_watchtower_gave_them(minutes: str | None, seconds: float | None) -> None:
+    """Whole minutes, one where nothing can be read; none is as long as it takes."""
+    timeout = {"lifecycle__pre_update_timeout": minutes} if minutes is not None else {}
+    policy = parse_policy(translated(HOOKS, lifecycle__pre_update="dump --all", **timeout).labels)
+    assert policy.pre_update == Hook(command="dump --all", timeout_seconds=seconds)
+    assert policy.post_update is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,11 @@ VARIABLES = {
 }
 # As somebody wrote them for Watchtower, years ago.
 SERVICES: dict[str, dict[str, str]] = {
-    "plain": {},
+    "plain": {
+        f"{LABEL}.lifecycle.pre-update": "echo $SIDECAR_HOOK >> /shared/log; [ -e /shared/go ] || exit 75",
+        f"{LABEL}.lifecycle.post-update": "echo $SIDECAR_HOOK in $VERSION >> /shared/log",
+        f"{LABEL}.lifecycle.post-update-timeout": "0",
+    },
     "watched": {f"{LABEL}.monitor-only": "true"},
     "left": {f"{LABEL}.enable": "false"},
     "spared": {f"{LABEL}.enable": "true"},
@@ -49,11 +53,14 @@ class Shop:
 
     def up(self) -> None:
         """Push version 1 of every service and bring the stack up."""
-        services = {}
+        services: dict[str, dict[str, Any]] = {}
         for name, labels in SERVICES.items():
             self.push(name, "1")
-            services[name] = {"image": self.ref(name), "labels": labels, "stop_grace_period": "1s"}
-        (self.daemon.folder / "compose.yaml").write_text(json.dumps({"name": "shop", "services": services}))
+            written = {key: value.replace("$", "$$") for key, value in labels.items()}
+            services[name] = {"image": self.ref(name), "labels": written, "stop_grace_period": "1s"}
+        services["plain"]["volumes"] = ["shared:/shared"]
+        file = {"name": "shop", "services": services, "volumes": {"shared": {}}}
+        (self.daemon.folder / "compose.yaml").write_text(json.dumps(file))
         self.compose("up", "--detach")
 
     def compose(self, *arguments: str) -> str:
@@ -93,11 +100,11 @@ def make(engine_26: Engine, registry: Callable[..., Registry], tmp_path: Path) -
     """Bring the stack up and start a daemon beside it, with or without a registry that tells it of pushes."""
     daemon = Daemon(engine_26, tmp_path, port=free_port(), environ=VARIABLES)
 
-    def start(*, is_told: bool) -> Shop:
+    def start(*, is_told: bool, **environ: str) -> Shop:
         notifications = [Notification(url=daemon.hook)] if is_told else []
         shop = Shop(engine_26, registry(notifications=notifications), daemon)
         shop.up()
-        daemon.start()
+        daemon.start(**environ)
         for name in ("plain", "watched", "needing"):
             daemon.until_told("target.kept", target=f"docker:shop-{name}-1")
         return shop
@@ -184,3 +191,22 @@ def test_a_script_asks_for_updates_as_it_did(make: Callable[..., Shop]) -> None:
     assert status == 200
     assert "\nwatchtower_containers_scanned 3\n" in text
     assert "\nwatchtower_containers_failed 1\n" in text
+
+
+def test_hooks_are_run_as_watchtower_ran_them(make: Callable[..., Shop]) -> None:
+    """Before the update in the old container, which may say that it is not the time; after it in the new one."""
+    shop = make(is_told=False, WATCHTOWER_LIFECYCLE_HOOKS="true")
+    shop.push("plain", "2")
+    image = shop.ref("plain")
+    status, body = shop.curl(f"/v1/update?image={image}")
+    outcome = json.loads(body)["targets"]["docker:shop-plain-1"]
+    assert status == 200
+    assert "says that it is not the time (exit code 75)" in outcome["reason"]
+    assert shop.versions()["plain"] == "1"
+    assert shop.engine.docker("exec", "shop-plain-1", "cat", "/shared/log").split("\n")[0] == "pre-update"
+    shop.engine.docker("exec", "shop-plain-1", "touch", "/shared/go")
+    assert json.loads(shop.curl(f"/v1/update?image={image}")[1])["updated"] == 1
+    assert shop.versions()["plain"] == "2"
+    lines = shop.engine.docker("exec", "shop-plain-1", "cat", "/shared/log").splitlines()
+    assert set(lines[:-1]) == {"pre-update"}
+    assert lines[-1] == "post-update in plain-2"
