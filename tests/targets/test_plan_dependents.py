@@ -16,6 +16,7 @@ class Store:
     """An engine of which only the images are asked."""
 
     api_version = (1, 45)
+    is_podman = False
 
     async def inspect_image(self, ident: str) -> Json | None:
         return {"Id": ident}
