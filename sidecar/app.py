@@ -40,9 +40,9 @@ from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import Scope, own_container
 from sidecar.targets.docker import DockerDriver
-from sidecar.targets.helper import Helper
 from sidecar.targets.image import ImageDriver
 from sidecar.targets.images import Authorize, Images, Prune
+from sidecar.targets.own_container import Helper
 from sidecar.triggers import Triggers
 from sidecar.web.api import api_routes, under
 from sidecar.web.auth import bearer_guard, open_guard

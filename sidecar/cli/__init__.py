@@ -80,8 +80,8 @@ def _run_daemon(environ: Mapping[str, str], cwd: Path) -> int:
 def _take_over(environ: Mapping[str, str], cwd: Path) -> int:
     import asyncio
 
-    from sidecar.helper import take_over
     from sidecar.settings import load_settings
+    from sidecar.taking_over import take_over
 
     return asyncio.run(take_over(load_settings(environ, cwd)))
 

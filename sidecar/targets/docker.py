@@ -22,7 +22,6 @@ from sidecar.targets.calls import Blocked, Create, Of, Stop
 from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.endpoints import networks
-from sidecar.targets.helper import Helper
 from sidecar.targets.images import Images, unused_images
 from sidecar.targets.looking import Look, look
 from sidecar.targets.names import (
@@ -34,6 +33,7 @@ from sidecar.targets.names import (
     previous_reference,
     refers_to,
 )
+from sidecar.targets.own_container import Helper
 from sidecar.targets.preparing import Preparer
 from sidecar.targets.sequence import Slot, Slots
 from sidecar.targets.spec import CreateRequest

@@ -138,7 +138,7 @@ class Preparer:
         if rollout.plan is not None and rollout.is_begun:  # they are stopped by now
             return list(rollout.plan.get("dependents", ()))
         everything = await everything_on(self._engine)
-        return await plan_dependents(self._engine, container, everything, defaults=engine, own_id=self._own_id)
+        return await plan_dependents(self._engine, container, everything, defaults=engine, own_id=self._scope.own_id)
 
     async def _image_of(self, target: Target, container: Json, engine: EngineDefaults) -> Json:
         """Give the image that a container runs: its defaults have to be told from what was configured."""

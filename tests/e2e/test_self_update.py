@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,11 @@ class Own:
 
 
 @pytest.fixture
-def own(shipped: Shipped, registry: Callable[..., Registry], tmp_path: Path) -> Iterator[Own]:
+def own(shipped: Shipped, registry: Callable[..., Registry], tmp_path: Path) -> Own:
     """Version 1, which looks after itself."""
     made = Own(shipped, registry(), tmp_path)
     made.start()
-    yield made
+    return made
 
 
 def test_it_updates_itself(own: Own) -> None:

@@ -139,12 +139,17 @@ def test_pull_only_is_an_image_target() -> None:
     assert (target.policy.min_ready_seconds, target.policy.rollback) == (0, False)
 
 
-def test_sidecar_does_not_replace_itself() -> None:
-    """Its own container is held with the way to update it: stopping itself, it could not go on."""
+def test_sidecar_updates_itself_only_where_its_own_label_asks_for_it() -> None:
+    """Whoever looks after everything by default has not asked for that, and is told how to."""
     (own,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-web")
-    assert "cannot stop itself" in own.refusal
+    assert (own.is_own, own.refusal) == (True, None)
     (other,) = discover([entry()], {}, default_enable=False, scope=None, own_id="id-of-another")
-    assert other.refusal is None
+    assert (other.is_own, other.refusal) == (False, None)
+    unlabelled = entry() | {"Labels": {}}
+    (held,) = discover([unlabelled], {}, default_enable=True, scope=None, own_id="id-of-web")
+    assert "label it sidecar.enable=true to have it update itself" in (held.refusal or "")
+    (pinned,) = discover([entry(image=f"app@sha256:{HEX}")], {}, default_enable=True, scope=None, own_id="id-of-web")
+    assert "pinned" in (pinned.refusal or "")
 
 
 @pytest.mark.parametrize(
