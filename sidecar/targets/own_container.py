@@ -93,9 +93,9 @@ class Helper:
 
     async def remove(self, name: str) -> None:
         """Remove it, whatever it does: the rollout is over."""
-        self._forget()
         if (found := await self._find(name)) is not None:
             await self._engine.remove_container(found["Id"], volumes=True, force=True)
+        self._forget()  # at last: as long as it runs it may write that down anew
 
     async def _create(self, name: str, rollout: Rollout) -> Json:
         request = CreateRequest.from_json((rollout.plan or {})["request"])
