@@ -31,7 +31,7 @@ E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
 # Two modules at once, each with engines and registries of its own: they wait more than they work.
 AT_ONCE     := -n 2 --dist loadfile
 # The decisions: every branch of these is tested.
-PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py
+PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py sidecar/targets/written.py
 PURE_FILES  := $(wildcard $(PURE))
 comma       := ,
 

@@ -138,7 +138,11 @@ EVENTS: Mapping[str, Event] = {
     "rollout.abandoned": _event("warning", "Somebody else changed the target meanwhile; it is left alone.", *_PHASE),
     "rollout.stepped": _event("debug", "The next engine call is made.", "target", "rollout_id", "phase", "step"),
     "rollout.noted": _event(
-        "info", "Something will be different though nothing is lost.", "target", "rollout_id", "reason"
+        "info",
+        "Something will be different though nothing is lost, or is lost by design.",
+        "target",
+        "rollout_id",
+        "reason",
     ),
     "rollout.changed": _event(
         "info", "What the recreate changed beside the image.", "target", "rollout_id", "difference"

@@ -7,6 +7,8 @@ changes it is a point at which the process can die, before and after.
 from __future__ import annotations
 
 import asyncio
+import io
+import tarfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -326,6 +328,33 @@ class FakeEngine:
     async def prune_system(self) -> Json:
         return {"SpaceReclaimed": 0}
 
+    async def written_bytes(self, ident: str) -> int:
+        return sum(len(content) for _, content in self._get(ident)["files"].values())
+
+    async def changes(self, ident: str) -> list[Json]:
+        return [{"Path": path, "Kind": 1} for path in self._get(ident)["files"]]
+
+    async def stat_file(self, ident: str, path: str) -> Json | None:
+        modified, content = self._get(ident)["files"].get(path, (None, b""))
+        return modified and {"name": path, "size": len(content), "mode": 0o444, "mtime": modified}
+
+    async def get_archive(self, ident: str, path: str) -> bytes:
+        archive, content = io.BytesIO(), self._get(ident)["files"][path][1]
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            entry = tarfile.TarInfo(path.rpartition("/")[2])
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        return archive.getvalue()
+
+    async def put_archive(self, ident: str, archive: bytes) -> None:
+        each = self._get(ident)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for entry in tar:
+                file = tar.extractfile(entry)
+                assert file is not None
+                with self._point(f"put /{entry.name} {each['name']}"):
+                    each["files"][f"/{entry.name}"] = (_written(entry.mtime), file.read())
+
     async def create_container(self, body: Json, *, name: str, platform: str | None) -> str:
         del platform
         with self._point(f"create {name}"):
@@ -503,6 +532,7 @@ class FakeEngine:
             "networks": deepcopy(body["NetworkingConfig"]["EndpointsConfig"]),
             "volume": taken.get("/data", f"volume-{self._made}"),
             "own_volumes": own,
+            "files": {},
             "up": False,
             "paused": False,
             "created_at": self.clock.time,
@@ -521,6 +551,7 @@ class FakeEngine:
             "Id": each["id"],
             "Name": "/" + each["name"],
             "Image": each["image"],
+            "Created": _written(each["created_at"]),
             "RestartCount": each["restarts"],
             "Config": deepcopy({**defaults, **config, "Hostname": each["id"][:12]}),
             "HostConfig": deepcopy(each["host"]),

@@ -5,6 +5,8 @@ It sends nothing and judges nothing; an answer that is a no has become an error 
 
 from __future__ import annotations
 
+import base64
+import json
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -33,6 +35,18 @@ def an_array(response: requests.Response) -> list[Json]:
 def object_and_date(response: requests.Response) -> tuple[Json, float]:
     """Read a JSON object, and the engine's clock as of it."""
     return an_object(response), _date_of(response)
+
+
+def content(response: requests.Response) -> bytes:
+    """Read what is no JSON."""
+    return response.content
+
+
+def path_stat(response: requests.Response) -> Json:
+    """Read what is said of a file beside its content."""
+    nothing(response)
+    stat: Json = json.loads(base64.b64decode(response.headers.get("X-Docker-Container-Path-Stat", "")))
+    return stat
 
 
 def api_version_and_date(response: requests.Response) -> tuple[str | None, float]:

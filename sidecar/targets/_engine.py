@@ -21,7 +21,15 @@ import requests
 
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
 from sidecar.targets import podman
-from sidecar.targets._answers import an_array, an_object, api_version_and_date, nothing, object_and_date
+from sidecar.targets._answers import (
+    an_array,
+    an_object,
+    api_version_and_date,
+    content,
+    nothing,
+    object_and_date,
+    path_stat,
+)
 from sidecar.targets._wire import EngineError, Silent, Wire
 from sidecar.targets.logtail import tail_of
 from sidecar.targets.pull import follow, is_refusal, without_secrets
@@ -39,6 +47,7 @@ _STOP_MARGIN_SECONDS = 30
 _REMOVAL_SECONDS = 30
 _PRUNE_SECONDS = 600
 _PULL_SILENCE_SECONDS = 600
+_SIZE_SECONDS = 600
 _EVENT_SILENCE_SECONDS = 600
 _NO_END_SECONDS = 7 * 86400.0
 _LOG_BYTES = 64 * 1024
@@ -118,6 +127,34 @@ class Engine:
                 return None
             raise
         return container if native is None else podman.container_of(container, native), now
+
+    async def written_bytes(self, ident: str) -> int:
+        """Give the size of what a container wrote outside of its volumes; a large layer takes its time."""
+        path, request = self._path(f"/containers/{_quoted(ident)}/json"), {"params": {"size": 1}}
+        found: Json = await self._wire.fetch("GET", path, use=an_object, read_seconds=_SIZE_SECONDS, **request)
+        return int(found.get("SizeRw") or 0)
+
+    async def changes(self, ident: str) -> list[Json]:
+        """List what differs between a container's files and its image's."""
+        path = self._path(f"/containers/{_quoted(ident)}/changes")
+        return await self._wire.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
+
+    async def stat_file(self, ident: str, path: str) -> Json | None:
+        """Give name, size, mode and time of change of a file in a container; None when there is none."""
+        try:
+            return await self._wire.fetch("HEAD", self._archive(ident), use=path_stat, params={"path": path})
+        except EngineError as error:
+            if error.status == requests.codes.not_found:  # the answer to a HEAD says no more
+                return None
+            raise
+
+    async def get_archive(self, ident: str, path: str) -> bytes:
+        """Give a file of a container, in a tar archive."""
+        return await self._wire.fetch("GET", self._archive(ident), use=content, params={"path": path})
+
+    async def put_archive(self, ident: str, archive: bytes) -> None:
+        """Unpack a tar archive in a container, with the owners that it names."""
+        await self._wire.fetch("PUT", self._archive(ident), use=nothing, params={"path": "/"}, data=archive)
 
     async def inspect_image(self, ident: str) -> Json | None:
         """Give an image; None when there is none."""
@@ -366,6 +403,9 @@ class Engine:
 
     def _path(self, path: str, version: tuple[int, int] | None = None) -> str:
         return "/v{}.{}".format(*version or self.api_version) + path
+
+    def _archive(self, ident: str) -> str:
+        return self._path(f"/containers/{_quoted(ident)}/archive")
 
     async def _do(self, method: str, path: str, **request: Any) -> None:
         await self._wire.fetch(method, self._path(path), use=nothing, **request)

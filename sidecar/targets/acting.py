@@ -17,12 +17,14 @@ from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets import calls
 from sidecar.targets import containers as reading
-from sidecar.targets._engine import Engine, NameConflict
+from sidecar.targets._engine import Engine, EngineError, NameConflict
+from sidecar.targets.copying import copy
 from sidecar.targets.hooks import run_hook
 from sidecar.targets.images import Images
 from sidecar.targets.losses import difference
 from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX
 from sidecar.targets.spec import CreateRequest, stop_grace_seconds
+from sidecar.targets.written import left_behind
 
 Json = dict[str, Any]
 
@@ -41,9 +43,12 @@ class Actor:
             case calls.Of(name=name, call=own):
                 return await self._make_of(name, own, rollout)
             case calls.Create(is_parked=True):
-                await self._create(target, rollout, is_old=True, suffix=PARKED_SUFFIX)
+                created = await self._create(target, rollout, is_old=True, suffix=PARKED_SUFFIX)
+                return await self._fill(created, target, rollout, is_old=True)
             case calls.Create(is_old=is_old):
-                return await self._learned(rollout, await self._create(target, rollout, is_old=is_old), is_old=is_old)
+                created = await self._create(target, rollout, is_old=is_old)
+                rollout = await self._fill(created, target, rollout, is_old=is_old)
+                return await self._learned(rollout, created, is_old=is_old)
             case calls.Adopt(container_id=found, is_old=is_old):
                 return await self._learned(rollout, found, is_old=is_old)
             case calls.RunHook(container_id=ident, hook=hook):
@@ -104,7 +109,7 @@ class Actor:
         await self._images.have(ref, end, platform=request.platform, target=target.id)
         ident = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)
         for note in request.notes:
-            self._events.publish("rollout.noted", target=target.id, rollout_id=rollout.id, reason=note)
+            self._note(rollout, note)
         return ident
 
     async def _create_on(
@@ -126,6 +131,30 @@ class Actor:
         for connect in request.connects:
             await self._engine.connect_network(connect.network, ident, connect.endpoint)
         return ident
+
+    async def _fill(self, ident: str, target: Target, rollout: Rollout, *, is_old: bool) -> Rollout:
+        """Copy what Compose copied into the old one, and say how much of its own layer stays behind."""
+        plan, ends = rollout.plan or {}, (rollout.from_.instance, rollout.to.instance)
+        copied_bytes, copies = 0, plan.get("copies") or ()
+        if copies and (inspected := await self._engine.inspect_container(ident)) is not None:
+            sources = [end for end in ends if end is not None]
+            copied = await copy(self._engine, copies, sources=sources, container=inspected[0])
+            if copied is None:  # nobody has them any more; better it runs without them than nothing at all
+                self._note(rollout, f"what Compose had copied is gone with {target.name}: {', '.join(copies)}")
+                rollout = replace(rollout, plan={**plan, "copies": []})
+            copied_bytes = copied or 0
+        if not is_old and (written := await self._written_bytes(rollout)) > copied_bytes:
+            self._note(rollout, left_behind(target.name, written - copied_bytes))
+        return rollout
+
+    async def _written_bytes(self, rollout: Rollout) -> int:
+        try:
+            return await self._engine.written_bytes(rollout.from_.instance or "")
+        except EngineError:  # the old one is gone, or the engine cannot tell: no reason not to update it
+            return 0
+
+    def _note(self, rollout: Rollout, reason: str) -> None:
+        self._events.publish("rollout.noted", target=rollout.target_id, rollout_id=rollout.id, reason=reason)
 
     async def _learned(self, rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
         """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
@@ -182,7 +211,10 @@ class Actor:
         request = CreateRequest.from_json(planned["request"]).rebound(replaced)
         image_id, ref = planned["image_id"], planned["ref"] and ImageRef.parse(planned["ref"])
         end = Revision(image_id=image_id)
-        await self._create_on(request, name + CANDIDATE_SUFFIX, end, ref=ref, otherwise=image_id)
+        ident = await self._create_on(request, name + CANDIDATE_SUFFIX, end, ref=ref, otherwise=image_id)
+        copies = planned.get("copies")
+        if copies and (inspected := await self._engine.inspect_container(ident)) is not None:
+            await copy(self._engine, copies, sources=[planned["id"]], container=inspected[0])
 
 
 def _noted(rollout: Rollout, name: str, **done: bool) -> Rollout:

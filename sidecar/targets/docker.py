@@ -19,6 +19,7 @@ from sidecar.targets import discovery, podman, sequence
 from sidecar.targets._engine import Engine
 from sidecar.targets.acting import Actor
 from sidecar.targets.calls import Blocked, Create, Of, Stop
+from sidecar.targets.copying import has_copies
 from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.endpoints import networks
@@ -159,8 +160,8 @@ class DockerDriver:
             previous = rollout.from_.image_id if gone else previous  # nothing is left to keep
         return Slots(
             current=_slot(seen.current, name=target.name),
-            candidate=_slot(seen.candidate, rollout),
-            parked=_slot(seen.parked),
+            candidate=await self._made(seen.candidate, rollout),
+            parked=await self._made(seen.parked, rollout) if rollout.auto_remove else _slot(seen.parked),
             tag_image=tag_image,
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
             previous_image=previous,
@@ -179,8 +180,19 @@ class DockerDriver:
         for each in planned:
             candidate = entries.get(each["name"] + CANDIDATE_SUFFIX)
             inspected = await self._engine.inspect_container(candidate["Id"]) if candidate is not None else None
-            found.append(_dependent(each, entries.get(each["name"]), inspected[0] if inspected is not None else None))
+            made = _dependent(each, entries.get(each["name"]), inspected[0] if inspected is not None else None)
+            if inspected is not None and made.candidate is not None and each.get("copies"):
+                is_filled = await has_copies(self._engine, inspected[0], each["copies"])
+                made = replace(made, candidate=replace(made.candidate, is_complete=is_filled))
+            found.append(made)
         return tuple(found)
+
+    async def _made(self, container: Json | None, rollout: Rollout) -> Slot | None:
+        """Give what was made for a rollout; one that lacks what Compose copied into the old one is not complete."""
+        slot, copies = _slot(container, rollout), (rollout.plan or {}).get("copies")
+        if container is None or slot is None or not copies or slot.state is not State.CREATED:
+            return slot
+        return replace(slot, is_complete=slot.is_complete and await has_copies(self._engine, container, copies))
 
     async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
         """Say whether another container of the same reference is on the new image."""

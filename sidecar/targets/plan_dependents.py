@@ -14,10 +14,12 @@ from sidecar.targets import dependents as going_with
 from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import state_of
+from sidecar.targets.copying import find_copies
 from sidecar.targets.discovery import Scope, asks_for_restart
 from sidecar.targets.losses import unsupported
 from sidecar.targets.names import base_name, is_full_id, is_image_id
 from sidecar.targets.spec import EngineDefaults, create_request
+from sidecar.targets.written import why_unclear
 from sidecar.targets.translated import read
 
 Json = dict[str, Any]
@@ -58,6 +60,8 @@ async def _refusal_of(engine: Engine, container: Json, scope: Scope) -> str | No
         return "it was made with --rm, so that nothing is left of it once it stops; stop it, or recreate both by hand"
     if (reason := unsupported_by(engine, container)) is not None:
         return reason
+    if unclear := (await find_copies(engine, container)).unclear:
+        return why_unclear(container["Name"].lstrip("/"), unclear)
     if await engine.inspect_image(container["Image"]) is None:
         return f"it runs {container['Image']}, which the engine does not have any more; recreate both by hand"
     return None
@@ -98,6 +102,7 @@ async def _plan(
         "is_remade": True,
         "ref": _reference(reference),
         "request": request.to_json(),
+        "copies": list((await find_copies(engine, container)).copied),
         "parents": parents,
         "needs": sorted(needs - {first, own_name}),
         "stays": sorted(name for name in meant if is_full_id(name) and name not in parents),

@@ -18,6 +18,7 @@ from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.calls import POST_UPDATE, PRE_UPDATE
 from sidecar.targets.discovery import Scope
+from sidecar.targets.copying import find_copies
 from sidecar.targets.images import Images
 from sidecar.targets.looking import look
 from sidecar.targets.plan_dependents import (
@@ -28,6 +29,7 @@ from sidecar.targets.plan_dependents import (
 )
 from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
 from sidecar.targets.start_first import obstacle
+from sidecar.targets.written import why_unclear
 
 Json = dict[str, Any]
 
@@ -109,6 +111,7 @@ class Preparer:
             "request": request,
             "restore": restore,
             "restart_policy": container["HostConfig"].get("RestartPolicy") or {},
+            "copies": list((await find_copies(self._engine, container)).copied),
             "strategy": strategy,
             "strategy_note": note,
             "dependents": dependents,
@@ -169,6 +172,8 @@ class Preparer:
         """Say what would be lost, here or in others, if the container were recreated; None: nothing."""
         if (reason := unsupported_by(self._engine, container)) is not None:
             return f"{target.name} cannot be recreated without a loss: {reason}"
+        if unclear := (await find_copies(self._engine, container)).unclear:
+            return why_unclear(target.name, unclear)
         everything = await everything_on(self._engine)
         if self._engine.is_podman and (names := podman.holders(container, everything)):
             return f"{', '.join(names)} would lose {target.name}, which Podman does not let go of; recreate all by hand"

@@ -57,7 +57,7 @@ class Slot:
 
     Attributes:
         auto_remove: the engine removes it as soon as it ends, and the anonymous volumes that nobody else has.
-        is_complete: it is connected to every network it was created for.
+        is_complete: it is connected to every network it was created for, and has what was copied into the old one.
         unnamed: networks on which it has not all the names that it was made for.
         missing: networks that it was made for, and is not connected to.
         is_misnamed: it is to have the target's name, and Compose did not live to give it.
@@ -145,6 +145,8 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     if current.auto_remove and current.state in _IS_ON and parked is None:
         # Nothing will be left of it. What stands in for it is made while it runs, and has its volumes from then on.
         return Create(is_old=True, is_parked=True)
+    if _is_spare(parked, rollout) and not parked.is_complete:
+        return Remove(parked.id, volumes=True)
     if rollout.is_beside and current.id == rollout.from_.instance and not _is_taking_over(rollout, candidate):
         return _beside(rollout, candidate)
     return _park(current, slots.dependents)
@@ -293,8 +295,10 @@ def _is_unrecorded(rollout: Rollout, slot: Slot) -> bool:
     return rollout.to.instance is None and rollout.to.image_id is not None and slot.image_id == rollout.to.image_id
 
 
-def _adopt_or_blocked(rollout: Rollout, candidate: Slot, *, is_old: bool = False) -> Adopt | Blocked:
+def _adopt_or_blocked(rollout: Rollout, candidate: Slot, *, is_old: bool = False) -> Call | Blocked:
     wanted = rollout.from_ if is_old else rollout.to
+    if wanted.image_id is not None and candidate.image_id == wanted.image_id and not candidate.is_complete:
+        return Remove(candidate.id, volumes=True)
     if wanted.image_id is not None and candidate.image_id == wanted.image_id:
         return Adopt(candidate.id, is_old=is_old)
     return Blocked(candidate.id)
