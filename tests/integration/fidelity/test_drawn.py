@@ -21,7 +21,7 @@ from tests.testbed.registry import Registry
 SIDE_BY_SIDE = 5
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_any_options_survive_an_update(engine_26: Engine, registry: Callable[..., Registry]) -> None:
     """What any request asked for is asked for by its successor, and nothing else is; the same twenty-five each time."""
     survive(engine_26, registry(), count=25, derandomize=True)
