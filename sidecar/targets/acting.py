@@ -5,7 +5,7 @@ Which call is right is chosen by ``sequence`` and ``dependents``; nothing is cho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -24,7 +24,7 @@ from sidecar.targets.images import Images
 from sidecar.targets.losses import difference
 from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX
 from sidecar.targets.spec import CreateRequest, stop_grace_seconds
-from sidecar.targets.written import left_behind
+from sidecar.targets.written import has_own_files, left_behind
 
 Json = dict[str, Any]
 
@@ -143,13 +143,17 @@ class Actor:
                 self._note(rollout, f"what Compose had copied is gone with {target.name}: {', '.join(copies)}")
                 rollout = replace(rollout, plan={**plan, "copies": []})
             copied_bytes = copied or 0
-        if not is_old and (written := await self._written_bytes(rollout)) > copied_bytes:
+        if not is_old and (written := await self._written_bytes(rollout, copies)) > copied_bytes:
             self._note(rollout, left_behind(target.name, written - copied_bytes))
         return rollout
 
-    async def _written_bytes(self, rollout: Rollout) -> int:
+    async def _written_bytes(self, rollout: Rollout, copies: Collection[str]) -> int:
+        """Say how much of its own the old one has outside of its volumes."""
+        ident, container = rollout.from_.instance or "", (rollout.plan or {})["container"]
         try:
-            return await self._engine.written_bytes(rollout.from_.instance or "")
+            changes = await self._engine.changes(ident)
+            is_empty = not has_own_files(container, changes, copies=copies)
+            return 0 if is_empty else await self._engine.written_bytes(ident)
         except EngineError:  # the old one is gone, or the engine cannot tell: no reason not to update it
             return 0
 

@@ -133,6 +133,20 @@ def why_unclear(name: str, paths: Sequence[str]) -> str:
     )
 
 
+def has_own_files(container: Json, changes: Iterable[Json], *, copies: Collection[str]) -> bool:
+    """Say whether there is more in a container's layer than what Compose copied and where its volumes are mounted."""
+    places = {str(mount["Destination"]) for mount in container.get("Mounts") or []}
+    expected = places | set(copies) | {str(container["Config"].get("WorkingDir") or "")}
+    found = {str(change["Path"]) for change in changes if change["Kind"] in (_MODIFIED, _ADDED)}
+    return not found - expected <= {above for path in found | expected for above in _above(path)}
+
+
+def _above(path: str) -> Iterator[str]:
+    while path.rpartition("/")[0]:
+        path = path.rpartition("/")[0]
+        yield path
+
+
 def left_behind(name: str, written_bytes: int) -> str:
     """Say what stays in the layer of the old container."""
     return f"{_size(written_bytes)} that {name} wrote outside of its volumes stay behind with the old container"

@@ -38,7 +38,7 @@ def app(version: str, *, behaviour: Behaviour = Behaviour.UNCHECKED, **config: A
         version,
         behaviour,
         labels={"same": "same", f"only-{version}": version},
-        files={"/enter": '#!/bin/sh\nshift\nexec "$@"\n'},
+        files={"/etc/app.conf": "default\n", "/enter": '#!/bin/sh\nshift\nexec "$@"\n'},
         **(defaults | config),
     )
 

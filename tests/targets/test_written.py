@@ -8,13 +8,14 @@ from sidecar.targets.written import (
     File,
     Written,
     candidates,
+    has_own_files,
     left_behind,
     may_have_copies,
     sort_out,
     time_of_copy,
     why_unclear,
 )
-from tests.targets.inspects import container
+from tests.targets.inspects import container, volume
 
 CREATED, STARTED = "2026-11-24T10:00:00.7Z", "2026-11-24T12:00:00.9Z"
 LATER = "2026-11-24T11:00:00Z"
@@ -121,6 +122,24 @@ def test_the_reason_names_files_and_what_to_do():
     assert "/a, /b, /c and 1 more" in said
     assert "docker compose up --detach --force-recreate" in said
     assert "whether /a is" in why_unclear("web", ["/a"])
+
+
+@pytest.mark.parametrize(
+    "paths, wanted",
+    [
+        ([], False),
+        (["/data", "/place", "/etc", "/etc/app", "/etc/app/conf"], False),  # mounted there, worked in, copied
+        (["/srv", "/srv/own"], True),
+        (["/etc", "/etc/app", "/etc/app/conf", "/etc/own"], True),
+        (["/run", "/run/volumes", "/run/volumes/one"], False),
+    ],
+)
+def test_an_empty_layer_is_no_loss(paths, wanted):
+    """Row 37: the places of volumes and what Compose copied are nothing of its own, though engines count them."""
+    mounts = [volume("/data", "v"), volume("/run/volumes/one", "w")]
+    inspected = container(config={"WorkingDir": "/place"}, Mounts=mounts)
+    changes = [{"Path": path, "Kind": 1} for path in paths] + [{"Path": "/gone", "Kind": 2}]
+    assert has_own_files(inspected, changes, copies=["/etc/app/conf"]) is wanted
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.testbed.errors import PartError
 
 COMMANDS = {
+    "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "mount": "mount",
     "nsenter": "util-linux",

@@ -72,3 +72,51 @@ async def test_compose_finds_the_result_up_to_date(line: Line, tmp_path: Path) -
     [anew, _] = await up()
     assert anew["Id"] != after["Id"]
     assert await marks(line, "shop-web-1", "/own", "/data") == ["/own", "/data"]
+
+
+SHARED = """
+name: shop
+services:
+  db:
+    image: {other}
+    command: [/serve, db]
+  web:
+    image: {reference}
+    command: [sleep, "999"]
+    env_file: [web.env]
+    labels: {{sidecar.enable: "true", sidecar.min-ready: 0.2s}}
+    network_mode: service:db
+    volumes_from: [db]
+    healthcheck: {{disable: true}}
+    stop_signal: KILL
+"""
+
+
+@pytest.mark.fidelity(17, 34, 36)
+async def test_a_service_that_shares_anothers_network_stays_compose_s(line: Line, tmp_path: Path) -> None:
+    """It keeps its hash and what it was made with, not what its files say by now; Compose itself brings that later."""
+    line.push(app("1"), "db:1")
+    references = {"reference": line.store.reference("app:1"), "other": line.store.reference("db:1")}
+    (tmp_path / "compose.yaml").write_text(SHARED.format(**references))
+    (tmp_path / "web.env").write_text("OWN=own\n")
+
+    async def up() -> tuple[Json, Json]:
+        await asyncio.to_thread(line.real.compose, "up", "--detach", cwd=tmp_path)
+        return await line.inspect("shop-web-1"), await line.inspect("shop-db-1")
+
+    before, db = await up()
+    line.push(app("2"))
+    await line.update("shop-web-1")
+    after = await line.inspect("shop-web-1")
+    hashes = [each["Config"]["Labels"]["com.docker.compose.config-hash"] for each in (before, after)]
+    assert hashes[0] == hashes[1]
+    assert after["HostConfig"]["NetworkMode"] == f"container:{db['Id']}"
+    assert [each["Id"] for each in await up()] == [after["Id"], db["Id"]]
+    (tmp_path / "web.env").write_text("OWN=other\n")
+    line.push(app("3"))
+    await line.update("shop-web-1")
+    drifted = await line.inspect("shop-web-1")
+    assert "OWN=own" in drifted["Config"]["Env"]
+    anew, _ = await up()
+    assert anew["Id"] != drifted["Id"]
+    assert {"OWN=other", "VERSION=3"} <= set(anew["Config"]["Env"])

@@ -16,9 +16,11 @@ from tests.integration.fidelity.cases import (
 from tests.integration.inspects import changes, differs_from_new
 from tests.integration.line import Line, open_line
 from tests.integration.versions import LEFT_BY_THE_IMAGE, app
+from tests.testbed import images
 from tests.testbed.engine import NEW, OLD, Engine
+from tests.testbed.images import OTHER_PLATFORM, PLATFORM, Index
 from tests.testbed.parts import Parts
-from tests.testbed.registry import Registry
+from tests.testbed.registry import OCI_MANIFEST, Registry
 
 # Time decides nothing here: on a busy machine an update takes as long as it takes.
 pytestmark = pytest.mark.timeout(900)
@@ -179,3 +181,63 @@ async def test_a_value_just_like_the_old_images_counts_as_the_images(line: Line)
     options = "--env VERSION=1 --label only-1=1 --stop-signal SIGINT --user 1001 --workdir /place-1"
     await made(options, "/serve 1").make(line, "same")
     await updated_from_here(line, {"same": made()})
+
+
+@pytest.mark.fidelity(30)
+async def test_odd_ports_stay(line: Line) -> None:
+    """Keys of ports that name none, as engines take them and publish nothing for, are no obstacle and go over."""
+    ports = {key: [{"HostIp": "", "HostPort": ""}] for key in ("80", "80/", "/tcp", "", "80/other", "070/tcp")}
+    cases = {"odd": Case(body={"HostConfig": {"PortBindings": ports}, "ExposedPorts": {"abc/tcp": {}}})}
+    (_, after), *_ = (await updated(line, cases)).values()
+    assert after["HostConfig"]["PortBindings"] == ports
+
+
+@pytest.mark.fidelity(24)
+async def test_a_runtime_and_devices_stay(line: Line) -> None:
+    """Another runtime than the engine's own, and the GPUs that were asked for, are asked for again."""
+    gpus = [{"Driver": "nvidia", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {"a": "b"}}]
+    stopped = {"Labels": {"sidecar.when-stopped": "recreate"}}  # there is no GPU here to start it with
+    cases = {
+        "runtime": Case(body={"HostConfig": {"Runtime": "io.containerd.runc.v2"}}),
+        "gpus": Case(body={"HostConfig": {"DeviceRequests": gpus}} | stopped),
+    }
+    await cases["runtime"].make(line, "runtime")
+    await cases["gpus"].make(line, "gpus", "create")
+    inspects = await updated_from_here(line, cases)
+    assert inspects["gpus"][1]["HostConfig"]["DeviceRequests"] == gpus
+
+
+@pytest.mark.fidelity(40)
+async def test_another_platform_stays(line: Line) -> None:
+    """A container of another platform than the engine's own gets the new image for that platform."""
+    for version in ("1", "2"):
+        by_platform = {PLATFORM: f"{version}-ours", OTHER_PLATFORM: f"{version}-theirs"}
+        made_for = (images.web(says, media_type=OCI_MANIFEST, platform=each) for each, says in by_platform.items())
+        line.push(Index(images=tuple(made_for)), "multi:1")
+        if version == "1":  # it is not run: nothing here can
+            await line.docker("pull", "--quiet", "--platform", OTHER_PLATFORM, line.store.reference("multi:1"))
+            options = ("--platform", OTHER_PLATFORM, "--label=sidecar.when-stopped=recreate")
+            await line.make("create", "theirs", *options, image="multi:1")
+    await line.update("theirs")
+    assert "VERSION=2-theirs" in (await line.inspect("theirs"))["Config"]["Env"]
+
+
+@pytest.mark.fidelity(26)
+async def test_limits_that_the_engine_sets_by_itself_stay_as_they_are_seen(
+    testbed: Parts, registry: Callable[..., Registry]
+) -> None:
+    """An engine shows its own default limits as if a user had asked for them, so they are kept: a known limit."""
+    limits = {"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 3000, "Hard": 4000}}}
+    engine = testbed.new_engine(NEW.version, "limited", **limits)
+    store = registry()
+    engine.start()
+    engine.admit(store.port)
+    try:
+        async with open_line(engine, store) as line:
+            line.push(app("1"))
+            await line.pull()
+            (_, after), *_ = (await updated(line, {"web": made("--ulimit core=0")})).values()
+            names = {limit["Name"] for limit in after["HostConfig"]["Ulimits"]}
+            assert names == {"nofile", "core"}
+    finally:
+        engine.turn_off()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from unittest.mock import ANY
 
 import pytest
@@ -165,3 +167,33 @@ async def test_a_random_port_stays_random_and_the_log_says_so(line: Line) -> Non
         old, new = (each["NetworkSettings"]["Ports"]["8080/tcp"][0]["HostPort"] for each in (before, after))
         assert f"8080/tcp was published on port {old}, which the engine chose; it chooses anew" in line.noted(name)
         assert await published(line, int(new)) == "2"
+
+
+@pytest.mark.fidelity(43)
+async def test_networks_of_other_drivers_stay(line: Line) -> None:
+    """A static address on a macvlan network and one on a Swarm's attachable network are kept as on a bridge."""
+    await asyncio.to_thread(add_interface, line, "outside")
+    await line.docker("network", "create", "--driver=macvlan", "--opt=parent=outside", "--subnet=10.99.0.0/24", "lan")
+    await line.docker("swarm", "init", "--advertise-addr=127.0.0.1")
+    await line.docker("network", "create", "--driver=overlay", "--attachable", "--subnet=10.95.0.0/24", "swarms")
+    cases = {
+        "lan": made("--network lan --ip 10.99.0.9 --network-alias here"),
+        "swarms": made("--network swarms --ip 10.95.0.9 --network-alias there"),
+    }
+    inspects = await updated(line, cases)
+    assert addresses(inspects["lan"][1], "lan") == ("10.99.0.9", "")
+    assert addresses(inspects["swarms"][1], "swarms") == ("10.95.0.9", "")
+    for name in cases:
+        line.push(app("3"))
+        await line.update(name)
+    await line.docker("rm", "--force", *(name + suffix for name in cases for suffix in ("", "-anew")))
+
+
+def add_interface(line: Line, name: str) -> None:
+    """Give the engine's machine a network interface of its own, to make a network upon."""
+    first = line.real.machine.first
+    assert first is not None
+    inside = ["nsenter", f"--target={first.pid}", "--net", "--"]
+    subprocess.run([*inside, "ip", "link", "delete", name], check=False, capture_output=True)
+    subprocess.run([*inside, "ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer"], check=True)
+    subprocess.run([*inside, "ip", "link", "set", name, "up"], check=True)

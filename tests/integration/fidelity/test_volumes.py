@@ -13,6 +13,7 @@ from tests.integration.fidelity.cases import (
     made,
     mark,
     marks,
+    updated,
     updated_from_here,
     volumes,
 )
@@ -112,3 +113,27 @@ async def test_an_old_one_that_vanished_is_made_again_as_it_was(line: Line) -> N
     assert changes(before, after) == {}
     assert await marks(line, "web", "/data", "/only-1", "/x") == ["/data", "/only-1", "/x"]
     assert await volumes(line) == {mount["Name"] for mount in before["Mounts"]}
+
+
+@pytest.mark.fidelity(28)
+async def test_what_is_mounted_over_a_volume_of_the_image_stays_alone(line: Line) -> None:
+    """Where a user mounted something else at the place of an image's volume, it is mounted once, and no volume is."""
+    kept = {"keeps": "Mounts./only-2"}
+    cases = {
+        "tmpfs": made("--tmpfs /data:size=64k"),
+        "bind": made("--volume /usr:/data:ro"),
+        "named": made("--mount type=volume,source=one,target=/data"),
+        "both": made("--mount type=tmpfs,target=/data,tmpfs-size=65536 --tmpfs /only-2", **kept),
+    }
+    await updated(line, cases)
+
+
+@pytest.mark.fidelity(27)
+async def test_a_part_of_a_volume_stays_that_part(newer_line: Line) -> None:
+    """A container that has one folder of a volume has that folder afterwards, and no other."""
+    line = newer_line
+    make = ("--user=0", "--entrypoint=sh", "--volume=one:/all", line.store.reference("app:1"))
+    await line.docker("run", "--rm", *make, "-c", "mkdir -p /all/part; echo part >/all/part/marker; touch /all/other")
+    cases = {"web": made("--mount type=volume,source=one,target=/part,volume-subpath=part")}
+    await updated(line, cases)
+    assert await line.docker("exec", "web", "ls", "/part") == "marker"
