@@ -75,7 +75,10 @@ CONFIG = some(
     Tty=st.booleans(),
     OpenStdin=st.booleans(),
     StdinOnce=st.booleans(),
+    AttachStdin=st.booleans(),
     AttachStdout=st.booleans(),
+    AttachStderr=st.booleans(),
+    Shell=st.just(["/bin/sh", "-ec"]),
     ExposedPorts=st.dictionaries(st.sampled_from(["99/tcp", "98/udp", "8102/udp"]), st.just({})),
     Volumes=st.dictionaries(st.sampled_from(["/v1", "/v2/", "/data", "/only-2"]), st.just({})),
 )
@@ -87,8 +90,28 @@ MOUNTS = subsets(
     {"Type": "volume", "Source": "here", "Target": "/m3", "ReadOnly": True},
     {"Type": "tmpfs", "Target": "/m4", "TmpfsOptions": {"SizeBytes": 65536, "Mode": 0o700}},
     {"Type": "bind", "Source": "/usr", "Target": "/m5", "ReadOnly": True, "BindOptions": {"NonRecursive": True}},
+    {"Type": "bind", "Source": "/usr", "Target": "/m7", "BindOptions": {"Propagation": "private"}},
     {"Type": "volume", "Target": "/m6", "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": IN_MEMORY}}},
     {"Type": "tmpfs", "Target": "/only-1"},
+)
+MOUNTS_SINCE_25 = subsets(
+    {"Type": "bind", "Source": "/srv/made", "Target": "/n1", "BindOptions": {"CreateMountpoint": True}},
+    {
+        "Type": "bind",
+        "Source": "/usr",
+        "Target": "/n2",
+        "ReadOnly": True,
+        "BindOptions": {"ReadOnlyNonRecursive": True},
+    },
+)
+# An engine takes one of the two ways to say it.
+CPUS = st.one_of(
+    some(NanoCpus=st.sampled_from([0, 1_500_000_000])),
+    some(CpuPeriod=st.just(50_000), CpuQuota=st.sampled_from([25_000, -1])),
+)
+MEMORY = st.one_of(
+    some(Memory=st.sampled_from([0, 256 << 20]), MemoryReservation=st.sampled_from([0, 64 << 20])),
+    st.fixed_dictionaries({"Memory": st.just(256 << 20), "MemorySwap": st.sampled_from([-1, 256 << 20, 512 << 20])}),
 )
 RESTARTS = st.sampled_from(
     [
@@ -115,7 +138,11 @@ HOST = some(
     LogConfig=LOGS,
     CapAdd=subsets("NET_ADMIN", "CAP_SYS_TIME"),
     CapDrop=subsets("MKNOD", "CAP_AUDIT_WRITE"),
-    Ulimits=subsets({"Name": "nofile", "Soft": 1000, "Hard": 2000}, {"Name": "core", "Soft": 0, "Hard": -1}),
+    Ulimits=subsets(
+        {"Name": "nofile", "Soft": 1000, "Hard": 2000},
+        {"Name": "core", "Soft": 0, "Hard": -1},
+        {"Name": "memlock", "Soft": -1, "Hard": -1},
+    ),
     Dns=subsets("198.51.100.7", "198.51.100.8"),
     DnsOptions=subsets("ndots:3", "timeout:9"),
     DnsSearch=subsets("example.org", "."),
@@ -128,22 +155,27 @@ HOST = some(
     CgroupnsMode=st.sampled_from(["", "host", "private"]),
     UsernsMode=st.sampled_from(["", "host"]),
     ReadonlyRootfs=st.booleans(),
-    SecurityOpt=subsets("no-new-privileges", "seccomp=unconfined"),
+    SecurityOpt=subsets("no-new-privileges", "seccomp=unconfined", "label=disable", "apparmor=unconfined"),
     MaskedPaths=st.sampled_from([[], ["/proc/kcore"]]),
     ReadonlyPaths=st.sampled_from([[], ["/proc/bus"]]),
     OomScoreAdj=st.sampled_from([0, 100]),
     OomKillDisable=st.just(False),
-    Memory=st.sampled_from([0, 256 << 20]),
-    MemoryReservation=st.sampled_from([0, 64 << 20]),
     MemorySwappiness=st.sampled_from([-1, 0, 60]),
-    NanoCpus=st.sampled_from([0, 1_500_000_000]),
     CpuShares=st.sampled_from([0, 512]),
     CpusetCpus=st.sampled_from(["", "0", "0-1"]),
+    CpusetMems=st.sampled_from(["", "0"]),
+    BlkioWeight=st.sampled_from([0, 300]),
+    ConsoleSize=st.just([24, 80]),
+    Privileged=st.booleans(),
     PidsLimit=st.sampled_from([0, -1, 500]),
-    Devices=subsets({"PathOnHost": "/dev/null", "PathInContainer": "/dev/mine", "CgroupPermissions": "r"}),
-    DeviceCgroupRules=subsets("c 1:3 rwm"),
-    Sysctls=st.sampled_from([{}, {"kernel.msgmax": "9000"}]),
-    Runtime=st.sampled_from(["", "runc"]),
+    Devices=subsets(
+        {"PathOnHost": "/dev/null", "PathInContainer": "/dev/mine", "CgroupPermissions": "r"},
+        {"PathOnHost": "/dev/zero", "PathInContainer": "/dev/zero", "CgroupPermissions": "rwm"},
+    ),
+    DeviceCgroupRules=subsets("c 1:3 rwm", "b 8:* r"),
+    Sysctls=st.sampled_from([{}, {"kernel.msgmax": "9000"}, {"net.ipv4.ip_forward": "1"}]),
+    Runtime=st.sampled_from(["", "runc", "io.containerd.runc.v2"]),
+    VolumesFrom=subsets("peer:ro"),
     VolumeDriver=st.sampled_from(["", "local"]),
     PublishAllPorts=st.booleans(),
 )
@@ -163,8 +195,9 @@ def ports(number: int) -> st.SearchStrategy[Json]:
     )
 
 
-def endpoints(name: str, number: int) -> st.SearchStrategy[Json]:
-    """Draw what may be asked for on a network; each number has another address."""
+def endpoints(name: str, number: int, release: Release = OLD) -> st.SearchStrategy[Json]:
+    """Draw what may be asked for on a network; each number has another address, and with newer engines another MAC."""
+    own_mac = f"00:16:3e:{list(SUBNETS).index(name):02}:00:{number:02}"
     address = SUBNETS[name].replace("0/24", f"{100 + number}")
     both = {"IPv4Address": address, "LinkLocalIPs": [f"169.254.9.{100 + number}"]}
     return some(
@@ -172,6 +205,7 @@ def endpoints(name: str, number: int) -> st.SearchStrategy[Json]:
         IPAMConfig=st.sampled_from([{"IPv4Address": address}, both]),
         DriverOpts=st.just({"some.option": name}),
         Links=st.just(["peer:friend"]),
+        **({} if release is OLD else {"MacAddress": st.just(own_mac)}),
     )
 
 
@@ -179,12 +213,15 @@ def endpoints(name: str, number: int) -> st.SearchStrategy[Json]:
 def requests(draw: st.DrawFn, *, release: Release, number: int = 0) -> Request:
     """Draw a request; those of different numbers can run side by side. An engine may still refuse a combination."""
     body = draw(COMMANDS) | draw(CONFIG)
-    host = draw(HOST)
+    host = draw(HOST) | draw(CPUS) | draw(MEMORY)
+    if not {"Hostname", "Domainname"} & body.keys():
+        host |= draw(some(UTSMode=st.just("host")))
     modes = ["default", "bridge", *SUBNETS, "none", *(["host"] if number == 0 else [])]
     mode = draw(st.sampled_from(modes))
     if release is not OLD:
         host |= draw(some(Annotations=st.just({"a": "b"})))
         body["Healthcheck"] = body.get("Healthcheck", {}) | draw(some(StartInterval=st.just(SECOND // 5)))
+        host["Mounts"] = host.get("Mounts", []) + draw(MOUNTS_SINCE_25)
     asked: Json = {}
     joins: Json = {}
     if mode not in ("none", "host"):
@@ -193,9 +230,12 @@ def requests(draw: st.DrawFn, *, release: Release, number: int = 0) -> Request:
         # An engine publishes what is exposed; the client exposes what it publishes.
         published: Json = {port: {} for port in host.get("PortBindings", {})}
         body["ExposedPorts"] = body.get("ExposedPorts", {}) | published
-        joins = {name: draw(endpoints(name, number)) for name in draw(subsets(*(SUBNETS.keys() - {mode})))}
+        further = draw(subsets(*(sorted(SUBNETS.keys() - {mode}))))
+        joins = {name: draw(endpoints(name, number, release)) for name in further}
     if mode in SUBNETS:
         asked = {mode: draw(endpoints(mode, number))}
+        if release is not OLD and draw(st.booleans()):  # which takes several at once
+            asked, joins = asked | joins, {}
     if mode in ("default", "bridge"):
         host |= draw(some(Links=st.just(["peer:friend"])))
     body["HostConfig"] = host | {"NetworkMode": mode}
