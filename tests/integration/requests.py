@@ -13,7 +13,7 @@ from tests.testbed.engine import OLD, Release
 
 Json = dict[str, Any]
 SUBNETS = {"one": "10.91.0.0/24", "two": "10.92.0.0/24"}
-"""Networks that have to be there, with their subnets; and `peer`, a container on all of them."""
+"""Networks that have to be there, with their subnets; containers: `peer` on all of them, `lender` with a volume."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,6 @@ HOST = some(
     Ulimits=subsets(
         {"Name": "nofile", "Soft": 1000, "Hard": 2000},
         {"Name": "core", "Soft": 0, "Hard": -1},
-        {"Name": "memlock", "Soft": -1, "Hard": -1},
     ),
     Dns=subsets("198.51.100.7", "198.51.100.8"),
     DnsOptions=subsets("ndots:3", "timeout:9"),
@@ -175,7 +174,7 @@ HOST = some(
     DeviceCgroupRules=subsets("c 1:3 rwm", "b 8:* r"),
     Sysctls=st.sampled_from([{}, {"kernel.msgmax": "9000"}, {"net.ipv4.ip_forward": "1"}]),
     Runtime=st.sampled_from(["", "runc", "io.containerd.runc.v2"]),
-    VolumesFrom=subsets("peer:ro"),
+    VolumesFrom=subsets("lender:ro"),
     VolumeDriver=st.sampled_from(["", "local"]),
     PublishAllPorts=st.booleans(),
 )

@@ -14,6 +14,7 @@ from tests.integration.inspects import changes, differs_from_new
 from tests.integration.line import Json, Line, open_line
 from tests.integration.requests import SUBNETS, Request, requests
 from tests.integration.versions import BY_THE_IMAGE, LEFT_BY_THE_IMAGE, app
+from tests.testbed import images
 from tests.testbed.api import ApiError
 from tests.testbed.engine import Engine
 from tests.testbed.registry import Registry
@@ -63,11 +64,13 @@ def survive(engine: Engine, store: Registry, *, count: int, **options: Any) -> N
 
 
 async def prepare(line: Line) -> None:
-    """Have both versions and all networks there, and a container that others link to."""
+    """Have both versions and all networks there, and containers that others link to and take volumes from."""
     line.push(app("1"))
     await line.pull()
     await line.docker("tag", line.store.reference("app:1"), "old:1")
     await line.docker("run", "--detach", "--name=peer", "old:1")
+    line.push(images.web("1"), "lender:1")
+    await line.docker("create", "--name=lender", "--volume=/lent", line.store.reference("lender:1"))
     for name, subnet in SUBNETS.items():
         await line.docker("network", "create", f"--subnet={subnet}", name)
         await line.docker("network", "connect", name, "peer")
@@ -127,6 +130,8 @@ def compare(before: Json, after: Json, anew: Json) -> None:
 
 
 async def clear(line: Line) -> None:
-    """Remove all containers but the one that others link to."""
-    found = [each for each in await line.api("get", "/containers/json", all=True) if "/peer" not in each["Names"]]
-    await asyncio.gather(*(line.api("delete", f"/containers/{each['Id']}", force=True, v=True) for each in found))
+    """Remove all containers but those that others need."""
+    needed = {"/peer", "/lender"}
+    found = await line.api("get", "/containers/json", all=True)
+    made = [each["Id"] for each in found if not needed & set(each["Names"])]
+    await asyncio.gather(*(line.api("delete", f"/containers/{ident}", force=True, v=True) for ident in made))

@@ -61,7 +61,7 @@ async def test_a_cleared_entrypoint_stays_cleared(line: Line) -> None:
     assert first_process.split("\0")[:3] == ["/bin/sh", "/serve", "mine"]
 
 
-@pytest.mark.fidelity(7, 8)
+@pytest.mark.fidelity(7, 8, 44)
 async def test_a_users_health_check_stays(line: Line) -> None:
     """Each field that a user set stays, in the form that it was given, and each other one is the new image's."""
     fields = "Interval Timeout StartPeriod Retries"
@@ -116,7 +116,7 @@ async def test_defaults_are_those_of_the_image_that_it_runs(line: Line) -> None:
     await updated_from_here(line, cases)
 
 
-@pytest.mark.fidelity(25, 31)
+@pytest.mark.fidelity(25, 31, 44)
 async def test_what_no_image_says_stays_and_starts_again(line: Line) -> None:
     """Limits, capabilities, namespaces, logs, names and the rest go over as they are; the engine starts it again so."""
     options = """

@@ -27,6 +27,7 @@ async def test_it_is_made_by_its_tag(line: Line) -> None:
     assert before["Image"] == await line.docker("image", "inspect", "--format={{.Id}}", "sidecar-previous:web")
 
 
+@pytest.mark.fidelity(18, 21, 41, 42, by="hold")
 async def test_what_would_be_lost_is_held_with_the_reason(line: Line) -> None:
     """What cannot be recreated as it is, or is pinned, or would take something from another, is left as it is."""
     reference = line.store.reference("app:1")
