@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sidecar.core.decision import Cause, Hold
-from tests.fakes import Behaviour, Bomb, digest, image_id
+from tests.fakes import Behaviour, Bomb, FakeEngine, digest, image_id
 from tests.test_crash import LABELS, REF, TARGET, World, at_rest
 
 OF_COMPOSE = LABELS | {"com.docker.compose.service": "web", "com.docker.compose.project": "shop"}
 SECRETS = {"/run/secrets/token": b"hunter2", "/etc/app.conf": b"a = 1\n"}
 JUST_CREATED = "2023-11-14T22:13:20Z"
+CREATED_FIRST = 10  # calls: the candidate of the update is made among them, that of the rollback is not
 UNHEALTHY = Behaviour(unhealthy_after=1.0)
 
 
@@ -65,21 +66,39 @@ async def test_the_next_update_finds_what_this_one_copied() -> None:
     assert copies_of(made) == SECRETS
 
 
-@pytest.mark.parametrize("is_new_there", [True, False])
-async def test_an_old_one_that_vanished_gets_its_copies_from_the_new_one(is_new_there: bool) -> None:
-    """Row 35: the journal holds no content; what is left of it is used, and where nothing is, that is said."""
+async def test_an_old_one_that_vanished_gets_its_copies_from_the_new_one() -> None:
+    """Row 35: the journal holds no content, so the failed one's is used, which is taken away after that."""
     made = world(UNHEALTHY)
+    remove_in_gate(made, "web.sidecar-old")
+    await made.live()
+    assert copies_of(made) == SECRETS
+
+
+async def test_where_nobody_has_the_copies_it_runs_without_them_and_that_is_said() -> None:
+    """Row 35: a service without its secrets may fail, and one that is missing does for certain."""
+    made = world(UNHEALTHY)
+    remove_in_gate(made, "web.sidecar-old")
+
+    def lose(engine: FakeEngine) -> None:
+        made.look(engine)
+        if engine.calls[-1] == "create web.sidecar-new" and len(engine.calls) > CREATED_FIRST:
+            engine.containers = {ident: each for ident, each in engine.containers.items() if each["name"] != "web"}
+
+    made.engine.watch = lose
+    await made.live()
+    assert copies_of(made) == {}
+    [*_, noted] = made.events.named("rollout.noted")
+    assert noted["reason"] == "what Compose had copied is gone with web: /etc/app.conf, /run/secrets/token"
+
+
+def remove_in_gate(made: World, name: str) -> None:
+    """Let somebody remove a container while the gate is open."""
 
     def remove() -> None:
-        gone = ["web.sidecar-old"] if is_new_there else ["web.sidecar-old", "web"]
-        for name in gone if made.engine.named("web.sidecar-old") else []:
-            del made.engine.containers[made.engine.named(name)["id"]]  # type: ignore[index]
+        if (container := made.engine.named(name)) is not None:
+            del made.engine.containers[container["id"]]
 
     made.hints.on_wait = remove
-    await made.live()
-    assert (made.engine.named("web") is not None) is is_new_there
-    if is_new_there:
-        assert copies_of(made) == SECRETS
 
 
 async def test_what_cannot_be_told_is_held() -> None:

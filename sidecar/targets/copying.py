@@ -25,16 +25,20 @@ from sidecar.targets.written import (
 )
 
 Json = dict[str, Any]
+_AT_ONCE = 4  # other targets have to be looked at, too
 
 
 async def find_copies(engine: Engine, container: Json) -> Written:
     """Look into a container's layer for what Compose copied there."""
     if not may_have_copies(container):
         return Written()
-    ident = container["Id"]
-    looks = [
-        _file(engine, ident, path, is_added=is_added) for path, is_added in candidates(await engine.changes(ident))
-    ]
+    ident, room = container["Id"], asyncio.Semaphore(_AT_ONCE)
+
+    async def look(path: str, *, is_added: bool) -> File | None:
+        async with room:
+            return await _file(engine, ident, path, is_added=is_added)
+
+    looks = [look(path, is_added=is_added) for path, is_added in candidates(await engine.changes(ident))]
     files = [file for file in await asyncio.gather(*looks) if file is not None]
     image = await engine.inspect_image(container["Image"]) if files else None
     return sort_out(container, image or {}, files)

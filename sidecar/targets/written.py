@@ -24,6 +24,7 @@ _SECRETS = "/run/secrets/"
 _MODIFIED, _ADDED = 0, 1  # as the engine numbers the kinds of changes
 _LARGEST_BYTES = 1 << 20  # a variable and a Compose file hold less
 _MOST_IN_A_FOLDER = 100  # nobody declares so many configs; it is a cache, and each would be a question to the engine
+_MOST = 1000  # of a layer into which a whole application was unpacked, the places where configs are: near the root
 # Go's bits of a file mode: directory, symbolic link, device, pipe, socket, character device, irregular.
 _NO_REGULAR_FILE = 1 << 31 | 1 << 27 | 1 << 26 | 1 << 25 | 1 << 24 | 1 << 21 | 1 << 19
 _WRITABLE = 0o222
@@ -67,13 +68,13 @@ def may_have_copies(container: Json) -> bool:
     return _SERVICE in (container["Config"].get("Labels") or {})
 
 
-def candidates(changes: Iterable[Json]) -> Iterator[tuple[str, bool]]:
+def candidates(changes: Iterable[Json]) -> list[tuple[str, bool]]:
     """Give the paths worth a look, and whether they were added: no folder that something changed in, no crowd."""
-    found = [(str(change["Path"]), change["Kind"]) for change in changes if change["Kind"] in (_MODIFIED, _ADDED)]
-    crowds = Counter(dirname(path) for path, _ in found)
-    for path, kind in sorted(found):
-        if path not in crowds and crowds[dirname(path)] <= _MOST_IN_A_FOLDER:
-            yield path, kind == _ADDED
+    found = {str(change["Path"]): change["Kind"] for change in changes if change["Kind"] in (_MODIFIED, _ADDED)}
+    crowds = Counter(map(dirname, found))
+    single = [path for path in found if path not in crowds and crowds[dirname(path)] <= _MOST_IN_A_FOLDER]
+    single.sort(key=lambda path: (not path.startswith(_SECRETS), path.count("/"), path))
+    return [(path, found[path] == _ADDED) for path in single[:_MOST]]
 
 
 def sort_out(container: Json, image: Json, files: Collection[File]) -> Written:

@@ -1,11 +1,13 @@
 """The engine adapter on real engines: what it asks is what they understand, and what they answer is what it says."""
 
 import asyncio
+import io
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -125,6 +127,29 @@ async def test_a_network_is_joined(engine: RealEngine):
         found = await one.inspect_container("web")
         assert found is not None
         assert "shop" in found[0]["NetworkSettings"]["Networks"]["back"]["Aliases"]
+
+
+async def test_files_go_from_one_container_to_another(any_engine: RealEngine):
+    """A file is described, fetched and put with its owner and mode, out of one that ended into one that never ran."""
+    images.load(any_engine, web("1", Behaviour.UNCHECKED), "web:1")
+    async with connected(any_engine) as one:
+        old = await one.create_container({"Image": "web:1"}, name="old", platform=None)
+        await one.start(old)
+        assert await one.written_bytes(old) < 100_000
+        script = "mkdir -p /a/b; echo x >/a/b/c; busybox chown 7:8 /a/b/c; busybox chmod 640 /a/b/c"
+        any_engine.docker("exec", "old", "sh", "-c", script)
+        await one.stop(old, grace_seconds=1)
+        assert {"Path": "/a/b/c", "Kind": 1} in await one.changes(old)
+        new = await one.create_container({"Image": "web:1"}, name="new", platform=None)
+        assert await one.stat_file(new, "/a/b/c") is None
+        archive = await one.get_archive(old, "/a/b/c")
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            [member] = tar
+            assert (member.name, member.uid, member.gid, member.mode) == ("c", 7, 8, 0o640)
+        await one.put_archive(new, archive)
+        found = await one.stat_file(new, "/c")
+        assert found is not None
+        assert (found["size"], found["mode"], "." in found["mtime"]) == (2, 0o640, False)
 
 
 async def test_a_stubborn_container_is_stopped_after_its_grace(engine: RealEngine):

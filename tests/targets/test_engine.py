@@ -328,6 +328,31 @@ class TestLook:
         assert await engine.inspect_container("web") == ({"Id": "1"}, DATE_SECONDS)
         assert len(fake.asked) == 1
 
+    async def test_what_is_in_a_layer_is_asked_for(self, engine: Engine, fake: FakeEngine):
+        """Its size and its changes; where there are none, the engine says null."""
+        fake.says("GET /v1.45/containers/web/json", body={"SizeRw": 7})
+        fake.says("GET /v1.45/containers/web/changes", body=[{"Path": "/x", "Kind": 1}])
+        assert await engine.written_bytes("web") == 7
+        assert dict(fake.requests[0].query) == {"size": "1"}
+        assert await engine.changes("web") == [{"Path": "/x", "Kind": 1}]
+        fake.says("GET /v1.45/containers/web/json", body={})
+        fake.says("GET /v1.45/containers/web/changes", body=None)
+        assert (await engine.written_bytes("web"), await engine.changes("web")) == (0, [])
+
+    async def test_a_file_is_described_without_its_content(self, engine: Engine, fake: FakeEngine):
+        """The answer to a HEAD is in its header; a file that is not there is none, any other refusal an error."""
+        stat = {"name": "x", "size": 3, "mode": 420, "mtime": "2026-01-01T00:00:00Z"}
+        header = base64.b64encode(json.dumps(stat).encode()).decode()
+        call = "HEAD /v1.45/containers/web/archive"
+        fake.sends(call, X_Docker_Container_Path_Stat=header)
+        assert await engine.stat_file("web", "/x") == stat
+        assert dict(fake.requests[0].query) == {"path": "/x"}
+        fake.sends(call, 404)
+        assert await engine.stat_file("web", "/x") is None
+        fake.sends(call, 403)
+        with pytest.raises(EngineError, match="403"):
+            await engine.stat_file("web", "/x")
+
     async def test_an_answer_without_a_clock_is_none(self, engine: Engine, fake: FakeEngine):
         """A container is not judged by a time that is guessed."""
         fake.says("GET /v1.45/containers/web/json", body={"Id": "1"}, Date="now")
@@ -366,6 +391,7 @@ class TestLook:
             await engine.list_containers(filters={"ancestor": ["sha256:1"]})
             assert json.loads(fake.requests[-1].query["filters"]) == {"ancestor": ["1"]}
 
+    @pytest.mark.fidelity(14, by="record")
     @pytest.mark.parametrize("body, expected", [({"MacAddress": "02:42:00:00:00:01"}, "02:42:00:00:00:01"), ({}, "")])
     async def test_a_hidden_mac_address_is_asked_for(self, fake: FakeEngine, body: dict[str, str], expected: str):
         """From API 1.52 the address that was asked for is read in 1.51."""

@@ -67,6 +67,12 @@ def shown(
 UPDATING = [
     ("the candidate is made while the old one runs", MAKING, shown(OLD_UP), Create()),
     ("a candidate that was not recorded is ours", MAKING, shown(OLD_UP, slot("new-x", State.CREATED)), Adopt("new-x")),
+    (
+        "unless not all was done to it: then it is made again",
+        MAKING,
+        shown(OLD_UP, slot("new-x", State.CREATED, is_complete=False)),
+        Remove("new-x", volumes=True),
+    ),
     ("a stranger in its place blocks", MAKING, shown(OLD_UP, slot("x", State.CREATED)), Blocked("x")),
     (
         "one that is not connected to all its networks is made again",
@@ -216,6 +222,12 @@ ROLLS_BACK = [
     ("what was stopped is not started", replace(BACK, **STOPPED), shown(OLD_DOWN), None),  # type: ignore[arg-type]
     ("an old one that vanished is made again before the failed one goes", BACK, shown(NEW_UP), Create(is_old=True)),
     ("once made it is ours", BACK, shown(NEW_UP, slot("old-x", State.CREATED)), Adopt("old-x", is_old=True)),
+    (
+        "unless not all was done to it: then it is made again",
+        BACK,
+        shown(NEW_UP, slot("old-x", State.CREATED, is_complete=False)),
+        Remove("old-x", volumes=True),
+    ),
     ("a stranger in its place blocks", BACK, shown(NEW_UP, slot("new-x", State.CREATED)), Blocked("new-x")),
     ("made again, it gets the name", BACK, shown(None, slot("old-container", State.CREATED)), Rename("old-container")),
     ("a failed candidate makes room for it", BACK, shown(None, NEW_MADE), Remove("new-container", volumes=True)),

@@ -107,7 +107,16 @@ def test_what_is_worth_a_look_has_no_others_in_it():
         {"Path": "/etc/gone", "Kind": 2},
         *crowd,
     ]
-    assert list(candidates(changes)) == [("/etc/new", True), ("/etc/own", False)]
+    assert candidates(changes) == [("/etc/new", True), ("/etc/own", False)]
+
+
+def test_of_very_many_files_those_near_the_root_are_looked_at():
+    """Row 35: a layer that holds a whole application is no reason to ask the engine about each of its files."""
+    deep = [{"Path": f"/app/{number}/modules/one/file", "Kind": 1} for number in range(2000)]
+    near = [{"Path": path, "Kind": 1} for path in ("/srv/app/a.conf", "/plain", "/run/secrets/of/token")]
+    found = candidates([*deep, *near])
+    assert len(found) == 1000
+    assert [path for path, _ in found[:3]] == ["/run/secrets/of/token", "/plain", "/srv/app/a.conf"]
 
 
 def test_a_copy_of_ours_is_known_for_one_again():
