@@ -34,6 +34,50 @@ _ENDPOINT: Json = {
     "DNSNames": ["shop-web-1", "web", "e53e06ca333c"],
 }
 
+_LABELS: Json = {
+    "com.docker.compose.config-hash": "d1595c335f40bfd535ef538583ea533175dfaafaed880ec5f63746ca16156f53",
+    "com.docker.compose.container-number": "1",
+    "com.docker.compose.image": OLD_MANIFEST,
+    "com.docker.compose.oneoff": "False",
+    "com.docker.compose.project": "shop",
+    "com.docker.compose.service": "web",
+    "com.docker.compose.version": "5.5.0",
+}
+
+_HOST: Json = {
+    "Binds": None,
+    "NetworkMode": "shop_front",
+    "PortBindings": {},
+    "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+    "AutoRemove": False,
+    "CgroupnsMode": "private",
+    "IpcMode": "private",
+    "ShmSize": 67108864,
+    "Runtime": "runc",
+    "Annotations": {"of": "mine"},
+    "Mounts": [
+        {"Type": "image", "Source": "models:1", "Target": "/models", "ImageOptions": {"Subpath": "small"}},
+        {"Type": "volume", "Source": "shop_data", "Target": "/data", "VolumeOptions": {"Subpath": "web"}},
+    ],
+    "MaskedPaths": None,
+    "ReadonlyPaths": None,
+}
+
+_CONFIG: Json = {
+    "Hostname": "e53e06ca333c",
+    "Domainname": "",
+    "User": "",
+    "ExposedPorts": {"80/tcp": {}},
+    "Env": ["OWN=own", "PATH=/bin", "VERSION=1"],
+    "Cmd": ["serve"],
+    "Healthcheck": {"Test": ["CMD", "/health"], "StartInterval": 1000000000},
+    "Image": "shop/web:stable",
+    "WorkingDir": "/srv",
+    "Entrypoint": ["/docker-entrypoint.sh"],
+    "Labels": _LABELS,
+    "StopSignal": "SIGQUIT",
+}
+
 
 def endpoint(network_id: str, **asked: Any) -> Json:
     return {**deepcopy(_ENDPOINT), "NetworkID": network_id * 64, **asked}
@@ -41,15 +85,6 @@ def endpoint(network_id: str, **asked: Any) -> Json:
 
 def container() -> Json:
     """A container of Compose 5.5 on two networks, with an image mounted."""
-    labels = {
-        "com.docker.compose.config-hash": "d1595c335f40bfd535ef538583ea533175dfaafaed880ec5f63746ca16156f53",
-        "com.docker.compose.container-number": "1",
-        "com.docker.compose.image": OLD_MANIFEST,
-        "com.docker.compose.oneoff": "False",
-        "com.docker.compose.project": "shop",
-        "com.docker.compose.service": "web",
-        "com.docker.compose.version": "5.5.0",
-    }
     return {
         "Id": CONTAINER_ID,
         "Created": "2026-08-15T10:00:00.709699658Z",
@@ -61,42 +96,12 @@ def container() -> Json:
         "RestartCount": 0,
         "Driver": "overlayfs",
         "Platform": "linux",
-        "HostConfig": {
-            "Binds": None,
-            "NetworkMode": "shop_front",
-            "PortBindings": {},
-            "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
-            "AutoRemove": False,
-            "CgroupnsMode": "private",
-            "IpcMode": "private",
-            "ShmSize": 67108864,
-            "Runtime": "runc",
-            "Annotations": {"of": "mine"},
-            "Mounts": [
-                {"Type": "image", "Source": "models:1", "Target": "/models", "ImageOptions": {"Subpath": "small"}},
-                {"Type": "volume", "Source": "shop_data", "Target": "/data", "VolumeOptions": {"Subpath": "web"}},
-            ],
-            "MaskedPaths": None,
-            "ReadonlyPaths": None,
-        },
+        "HostConfig": deepcopy(_HOST),
         "Mounts": [
             {"Type": "image", "Name": "models:1", "Source": "", "Destination": "/models", "Mode": "", "RW": False},
             {"Type": "volume", "Name": "shop_data", "Destination": "/data", "Driver": "local", "RW": True},
         ],
-        "Config": {
-            "Hostname": "e53e06ca333c",
-            "Domainname": "",
-            "User": "",
-            "ExposedPorts": {"80/tcp": {}},
-            "Env": ["OWN=own", "PATH=/bin", "VERSION=1"],
-            "Cmd": ["serve"],
-            "Healthcheck": {"Test": ["CMD", "/health"], "StartInterval": 1000000000},
-            "Image": "shop/web:stable",
-            "WorkingDir": "/srv",
-            "Entrypoint": ["/docker-entrypoint.sh"],
-            "Labels": labels,
-            "StopSignal": "SIGQUIT",
-        },
+        "Config": deepcopy(_CONFIG),
         "NetworkSettings": {
             "SandboxID": "d2a49f4a069e777f9cc15cf8307397724b8265bcfc7d075114a58feb52a64332",
             "SandboxKey": "/var/run/docker/netns/d2a49f4a069e",
