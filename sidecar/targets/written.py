@@ -3,7 +3,7 @@
 Compose does not mount a config or a secret whose content stands in its file or in a variable: it copies it into the
 container, and nothing in the inspect says so. A recreate would lose it, while what the application wrote into its layer
 is lost by design and must not hide files of the new image. What tells them apart is their time of change. Compose
-writes whole seconds of the moment just after the creation (before 2.35 or so) or just before a start (later); a process
+writes whole seconds of the moment just after the creation (as 2.26 does) or just before a start (as 5 does); a process
 that writes a file leaves a fraction of a second, and what it unpacks is as old as the archive.
 """
 
