@@ -25,6 +25,7 @@ from sidecar.targets.written import (
 )
 
 Json = dict[str, Any]
+_PERMISSIONS = 0o7777  # Engine 20.10 writes the kind of the file beside them
 _AT_ONCE = 4  # other targets have to be looked at, too
 
 
@@ -79,7 +80,7 @@ def _joined(files: Mapping[str, tuple[tarfile.TarInfo, bytes]], *, modified: int
     with tarfile.open(fileobj=joined, mode="w", format=tarfile.PAX_FORMAT) as output:
         for path, (file, content) in files.items():
             header = tarfile.TarInfo(path.lstrip("/"))
-            header.size, header.mode, header.mtime = file.size, file.mode, modified
+            header.size, header.mode, header.mtime = file.size, file.mode & _PERMISSIONS, modified
             header.uid, header.gid = file.uid, file.gid
             output.addfile(header, io.BytesIO(content))
     return joined.getvalue()
