@@ -19,8 +19,8 @@ from sidecar.targets.discovery import Scope, asks_for_restart
 from sidecar.targets.losses import unsupported
 from sidecar.targets.names import base_name, is_full_id, is_image_id
 from sidecar.targets.spec import EngineDefaults, create_request
-from sidecar.targets.written import why_unclear
 from sidecar.targets.translated import read
+from sidecar.targets.written import why_unclear
 
 Json = dict[str, Any]
 

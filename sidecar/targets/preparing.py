@@ -17,8 +17,8 @@ from sidecar.errors import Refused, Transient
 from sidecar.targets import podman
 from sidecar.targets._engine import Engine
 from sidecar.targets.calls import POST_UPDATE, PRE_UPDATE
-from sidecar.targets.discovery import Scope
 from sidecar.targets.copying import find_copies
+from sidecar.targets.discovery import Scope
 from sidecar.targets.images import Images
 from sidecar.targets.looking import look
 from sidecar.targets.plan_dependents import (

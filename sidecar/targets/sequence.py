@@ -142,14 +142,19 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return Adopt(parked.id, is_old=True) if _is_spare(parked, rollout) else Rename(candidate.id)
     if current.id == rollout.superseded:
         return _discard(current)
-    if current.auto_remove and current.state in _IS_ON and parked is None:
-        # Nothing will be left of it. What stands in for it is made while it runs, and has its volumes from then on.
-        return Create(is_old=True, is_parked=True)
-    if _is_spare(parked, rollout) and not parked.is_complete:
-        return Remove(parked.id, volumes=True)
+    if (spare := _have_spare(rollout, current, parked)) is not None:
+        return spare
     if rollout.is_beside and current.id == rollout.from_.instance and not _is_taking_over(rollout, candidate):
         return _beside(rollout, candidate)
     return _park(current, slots.dependents)
+
+
+def _have_spare(rollout: Rollout, current: Slot, parked: Slot | None) -> Call | None:
+    """Make what stands in for one of which nothing will be left, while that runs; it has its volumes from then on."""
+    if current.auto_remove and current.state in _IS_ON and parked is None:
+        return Create(is_old=True, is_parked=True)
+    is_half_made = _is_spare(parked, rollout) and not parked.is_complete
+    return Remove(parked.id, volumes=True) if parked is not None and is_half_made else None
 
 
 def _beside(rollout: Rollout, candidate: Slot) -> Call | None:
