@@ -15,10 +15,9 @@ from tests.testbed.images import Behaviour
 from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True),
-]
+pytestmark = pytest.mark.timeout(900)
+ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
+ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 
 
 @pytest.fixture
@@ -42,6 +41,8 @@ async def marks(line: Line) -> str:
     return await line.docker("exec", "web", "cat", "/x/marker", "/y/marker", "/data/marker")
 
 
+@pytest.mark.fidelity(21)
+@ON_EACH
 async def test_it_is_updated_with_what_is_in_its_volumes(line: Line) -> None:
     """The new one is made with `--rm` too, has every volume of the old one, twice in a row; the log says which stay."""
     before = await line.inspect("web")
@@ -59,6 +60,8 @@ async def test_it_is_updated_with_what_is_in_its_volumes(line: Line) -> None:
     assert not any(note.startswith("/y ") for note in line.noted("web"))
 
 
+@pytest.mark.fidelity(21)
+@ON_EACH
 @pytest.mark.parametrize("fails", ["unhealthy", "exits"])
 async def test_it_is_put_back_as_it_was(line: Line, fails: str) -> None:
     """A new one that fails, and is gone if it ended, gives way to one that differs from the old one in nothing."""

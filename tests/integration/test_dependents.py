@@ -15,10 +15,9 @@ from tests.testbed.images import Behaviour
 from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True),
-]
+pytestmark = pytest.mark.timeout(900)
+ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
+ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 # Options by which containers have something of `web`, in the order in which they are made.
 OTHERS = {
     "net": "--network=container:web",
@@ -90,6 +89,8 @@ async def same(line: Line, before: dict[str, Json]) -> dict[str, Json]:
     return after
 
 
+@pytest.mark.fidelity(18)
+@ON_EACH
 async def test_they_are_made_again_with_what_is_new(line: Line) -> None:
     """Each is on its own image as before, shares what it shared, sees the new one, and is left in the state it had."""
     before = await look(line)
@@ -105,6 +106,8 @@ async def test_they_are_made_again_with_what_is_new(line: Line) -> None:
     assert await line.docker("exec", "inner", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/") == "3"
 
 
+@pytest.mark.fidelity(18)
+@ON_EACH
 async def test_after_a_rollback_they_go_on(line: Line) -> None:
     """They are the same containers, and run again."""
     before, volumes = await look(line), await line.docker("volume", "ls", "--quiet")
@@ -118,6 +121,8 @@ async def test_after_a_rollback_they_go_on(line: Line) -> None:
     assert await line.docker("volume", "ls", "--quiet") == volumes
 
 
+@pytest.mark.fidelity(18, by="hold")
+@ON_NEW
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -156,6 +161,7 @@ services:
 """
 
 
+@ON_NEW
 @pytest.mark.parametrize("is_good", [True, False])
 async def test_compose_services_that_ask_for_it_are_started_anew(line: Line, tmp_path: Path, is_good: bool) -> None:
     """Those with `restart: true`, as the same containers; after a rollback too, for what they need was away."""

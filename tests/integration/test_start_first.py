@@ -17,10 +17,9 @@ from tests.testbed.images import Behaviour
 from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True),
-]
+pytestmark = pytest.mark.timeout(900)
+ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
+ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 START_FIRST = ("--label=sidecar.strategy=start-first", "--label=sidecar.drain=1s", "--restart=always")
 
 
@@ -51,6 +50,7 @@ async def _asked(line: Line, host: str) -> str:
     return await line.docker("exec", "peer", "wget", "-q", "-O", "-", f"http://{host}:8080/")
 
 
+@ON_EACH
 async def test_it_takes_over_once_it_is_healthy(line: Line) -> None:
     """While it is in its gate the names lead to the old one only; afterwards to it, and it is as the old one was."""
     before, answers = await line.inspect("web"), list[str]()
@@ -78,6 +78,7 @@ async def test_it_takes_over_once_it_is_healthy(line: Line) -> None:
     assert steps.index("Start") < steps.index("Disconnect") < steps.index("Stop")
 
 
+@ON_NEW
 @pytest.mark.parametrize("behaviour", [Behaviour.UNHEALTHY, Behaviour.CRASHING])
 async def test_one_that_fails_is_never_seen(line: Line, behaviour: Behaviour) -> None:
     """The old one is not touched: it goes on as the same container, without having been stopped."""
@@ -91,6 +92,7 @@ async def test_one_that_fails_is_never_seen(line: Line, behaviour: Behaviour) ->
     assert sorted((await line.docker("ps", "--all", "--format={{.Names}}")).split()) == ["peer", "web"]
 
 
+@ON_NEW
 async def test_where_it_is_not_possible_the_old_one_is_stopped_first(line: Line) -> None:
     """A published port, an address of its own, no network, a device, a volume: each is named."""
     await line.docker("network", "create", "--subnet=10.91.0.0/24", "three")
@@ -119,6 +121,7 @@ async def test_where_it_is_not_possible_the_old_one_is_stopped_first(line: Line)
         assert reason in note
 
 
+@ON_NEW
 async def test_two_may_share_what_their_user_says(line: Line) -> None:
     """With the label both have the volume for a while, and it stays with what is in it."""
     await line.make("run", "shared", *START_FIRST, "--label=sidecar.start-first-volumes=true", "--volume=/data")
