@@ -114,8 +114,8 @@ class HandoverJournal:
 
     async def accept(self, delivery: Delivery) -> None:
         """Refuse: nobody delivers to a helper."""
-        del delivery
-        raise NotImplementedError
+        msg = f"keeping delivery {delivery.id}: this is a helper; send it to the daemon"
+        raise Transient(msg)
 
     async def finish_deliveries(self, delivery_ids: Iterable[str]) -> None:
         """Leave that to the daemon."""
@@ -132,8 +132,8 @@ class HandoverJournal:
 
     async def note_digest(self, repository: str, digest: Digest) -> float:
         """Refuse: a helper asks no registry."""
-        del repository, digest
-        raise NotImplementedError
+        msg = f"noting {digest} of {repository}: a helper asks no registry"
+        raise Transient(msg)
 
     async def add_image_target(self, ref: ImageRef) -> None:
         """Leave that to the daemon."""

@@ -512,7 +512,7 @@ class FakeEngine:
         self._made += 1
         ident = f"{self._made:064x}"
         reference = body["Image"]
-        image = self.tags.get(_tag(reference))
+        image = self.tags.get(_tag(reference), reference if reference in self.images else None)
         if image is None:
             raise EngineError(f"no such image: {reference}", status=404)
         host = deepcopy(body["HostConfig"])

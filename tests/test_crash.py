@@ -22,6 +22,7 @@ from sidecar.reconciler import Reconciler
 from sidecar.targets.discovery import Scope
 from sidecar.targets.docker import DockerDriver
 from sidecar.targets.images import Images, Prune
+from sidecar.targets.own_container import Helper
 from tests.fakes import (
     Behaviour,
     Bomb,
@@ -63,6 +64,8 @@ class World:
     options: dict[str, object] = field(default_factory=dict)
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
     has_rebooted: bool = False
+    scope: Scope = field(default_factory=Scope)
+    own_helper: Helper | None = None
 
     def __post_init__(self) -> None:
         self.engine = FakeEngine(self.clock, bomb=self.bomb)
@@ -104,7 +107,8 @@ class World:
         self.bomb.has_gone_off = False
         journal = KillingJournal(self.journal, self.bomb)
         images = Images(self.engine, events=self.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
-        driver = DockerDriver(self.engine, images, events=self.events, scope=Scope())  # type: ignore[arg-type]
+        parts = {"events": self.events, "scope": self.scope, "helper": self.own_helper}
+        driver = DockerDriver(self.engine, images, **parts)  # type: ignore[arg-type]
         ports = Ports(
             registry=self.registry,
             drivers={Kind.DOCKER: driver},

@@ -9,9 +9,10 @@ import pytest
 
 from sidecar.core.decision import Cause
 from sidecar.errors import Refused, Transient
+from sidecar.targets.discovery import Scope
 from tests.fakes import Behaviour, FakeEngine, digest, image_id
 from tests.test_crash import LABELS
-from tests.test_reconciler import Project, once
+from tests.test_reconciler import Project, line, once
 
 DB_AND_WEB = {"db": "", "web": "db:service_started:false"}
 
@@ -186,3 +187,27 @@ async def test_two_updates_never_have_one_container_in_hand() -> None:
     await project.reconciler.run_pass("docker:side", Cause("retry", 0.0))
     side = project.engine.named("side") or {}
     assert (side["image"], side["up"]) == (image_id("sb"), True)
+
+
+async def test_sidecar_itself_is_updated_last() -> None:
+    """What is between stop and start of another one is not cut off by its own stop."""
+    project, passes = Project({}), list[asyncio.Future[float | None]]()
+    for name in ("web", "own"):
+        project.offer(name, "a", Behaviour(healthy_after=20.0))
+        project.engine.images[image_id(name[0] + "a")] = project.engine.offered[image_id(name[0] + "a")]
+        project.engine.tags[f"registry.test/{name}:1"] = image_id(name[0] + "a")
+    project.engine.run("web", "registry.test/web:1", labels=LABELS)
+    own_id = project.engine.run("own", "registry.test/own:1", labels=LABELS)
+    project.offer("web", "b", Behaviour(healthy_after=20.0))
+    project.reconciler = line(project.engine, project, scope=Scope(own_id=own_id))
+
+    def push() -> None:
+        project.offer("own", "b")
+        cause = Cause("webhook", project.clock.now(), ("own",))
+        passes.append(asyncio.ensure_future(project.reconciler.run_pass("docker:own", cause)))
+
+    project.hints.on_wait = once(push)
+    await project.reconciler.run_pass("docker:web", Cause("webhook", 0.0))
+    assert await asyncio.gather(*passes) == [5.0]
+    (held,) = [each for each in project.events.named("target.held") if each["target"] == "docker:own"]
+    assert held["reason"] == "waits for docker:web: Sidecar itself is updated last"

@@ -831,10 +831,11 @@ def line(
     stopping: asyncio.Event | None = None,
     *,
     turns: asyncio.Semaphore | None = None,
+    scope: Scope | None = None,
 ) -> Reconciler:
     """Put the real line together over fakes."""
     images = Images(engine, events=world.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
-    driver = DockerDriver(engine, images, events=world.events, scope=Scope())  # type: ignore[arg-type]
+    driver = DockerDriver(engine, images, events=world.events, scope=scope or Scope())  # type: ignore[arg-type]
     ports = Ports(
         registry=world.registry,
         drivers={Kind.DOCKER: driver},
