@@ -31,7 +31,8 @@ E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
 # Two modules at once, each with engines and registries of its own: they wait more than they work.
 AT_ONCE     := -n 2 --dist loadfile
 # The decisions: every branch of these is tested.
-PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py sidecar/targets/written.py
+PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py \
+               sidecar/targets/written.py sidecar/targets/sequence.py sidecar/targets/dependents.py sidecar/targets/start_first.py sidecar/targets/calls.py
 PURE_FILES  := $(wildcard $(PURE))
 comma       := ,
 
@@ -69,7 +70,7 @@ format: $(STAMP) ## write what the formatter and the linter can fix
 	$(BIN)/ruff check --fix .
 
 unit: $(STAMP) ## the tests that need nothing real, with coverage; every branch of what decides is covered
-	$(call timed,unit,$(BIN)/pytest --cov --cov-report= --durations=10 --durations-min=0.2 $(ARGS))
+	$(call timed,unit,$(BIN)/pytest -n 2 --cov --cov-report= --durations=10 --durations-min=0.2 $(ARGS))
 	$(BIN)/coverage report
 	@$(if $(PURE_FILES),echo "== what decides: every branch"; $(BIN)/coverage report --include='$(subst .py ,.py$(comma),$(PURE))' --fail-under=100)
 

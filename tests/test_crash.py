@@ -398,7 +398,7 @@ async def test_a_reboot_takes_a_container_made_with_rm_unless_its_rollout_had_be
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", ["good", "unhealthy", "removes itself"])
+@pytest.mark.parametrize("name", ["good", "unhealthy"])
 async def test_kills_at_any_two_points_change_nothing_of_the_end(name: str) -> None:
     """Killed twice, at every pair of side effects, the end is that of the uncrashed run."""
     scenario = SCENARIOS[name]

@@ -150,8 +150,7 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
         is_stale = each.current is not None and each.current.id == each.id and is_replaced
         if (call := _remake(each, allowed, is_stale=is_stale) or _run(each, is_up=is_up)) is not None:
             return Of(each.name, call)
-        if each.current is not None:
-            there[each.name] = each.current.id
+        there |= {each.name: each.current.id} if each.current is not None else {}
     return None
 
 

@@ -9,7 +9,16 @@ import pytest
 
 from sidecar.core.target import State
 from sidecar.targets.calls import Blocked, Call, Create, Of, Pause, Remove, Rename, Restart, Start, Stop, Unpause
-from sidecar.targets.dependents import Beside, Dependent, dependents_of, references, restart, restore, stop
+from sidecar.targets.dependents import (
+    Beside,
+    Dependent,
+    dependents_of,
+    references,
+    restart,
+    restore,
+    shares_namespace,
+    stop,
+)
 
 Json = dict[str, Any]
 ID = "db0ffee" + "0" * 57
@@ -55,6 +64,12 @@ def test_references_are_read_from_five_options() -> None:
     """As the engine shows them: by name or id."""
     host = {"NetworkMode": "container:a", "IpcMode": "host", "PidMode": "container:b", "VolumesFrom": ["c:ro"]}
     assert references({**host, "Links": ["/d:/web/e"]}) == {"a", "b", "c", "d"}
+
+
+def test_what_lives_in_anothers_namespace_is_told() -> None:
+    """Network, IPC or PID; volumes and links are none."""
+    assert shares_namespace({"PidMode": "container:b"})
+    assert not shares_namespace({"NetworkMode": "bridge", "VolumesFrom": ["c"], "Links": ["/d:/web/e"]})
 
 
 # --- what is done next ------------------------------------------------------------------------------------------------

@@ -649,6 +649,36 @@ class TestChange:
         with pytest.raises(EngineError, match="Not Found"):
             await engine.prune_images()
 
+    async def test_a_restart_is_given_the_containers_own_grace(self, engine: Engine, fake: FakeEngine):
+        """As a stop is."""
+        fake.sends("POST /v1.45/containers/web/restart", 204)
+        await engine.restart("web", grace_seconds=7)
+        assert dict(fake.requests[-1].query) == {"t": "7"}
+
+    async def test_a_container_leaves_a_network(self, engine: Engine, fake: FakeEngine):
+        """What is not on it is left alone; any other no is an error."""
+        fake.sends("POST /v1.45/networks/shop/disconnect", 200)
+        await engine.disconnect_network("shop", "web")
+        assert await fake.requests[-1].json() == {"Container": "web"}
+        fake.says(
+            "POST /v1.45/networks/shop/disconnect", 403, {"message": "container web is not connected to network shop"}
+        )
+        await engine.disconnect_network("shop", "web")
+        fake.says("POST /v1.45/networks/shop/disconnect", 403, {"message": "not allowed in host network mode"})
+        with pytest.raises(EngineError, match="not allowed"):
+            await engine.disconnect_network("shop", "web")
+
+    async def test_a_command_is_run_in_a_container(self, engine: Engine, fake: FakeEngine):
+        """Its output is both of its streams, and how it ended is asked for by itself."""
+        fake.says("POST /v1.45/containers/web/exec", 201, {"Id": "e1"})
+        ident = await engine.create_exec("web", ["sh", "-c", "true"], env={"A": "b"})
+        asked = await fake.requests[-1].json()
+        assert (asked["Cmd"], asked["Env"]) == (["sh", "-c", "true"], ["A=b"])
+        fake.sends("POST /v1.45/exec/e1/start", 200, "\1\0\0\0\0\0\0\3out\2\0\0\0\0\0\0\3err")
+        assert await engine.start_exec(ident, timeout_seconds=5) == "outerr"
+        fake.says("GET /v1.45/exec/e1/json", 200, {"Running": False, "ExitCode": 3})
+        assert (await engine.inspect_exec(ident))["ExitCode"] == 3
+
     async def test_a_stop_that_takes_longer_may_still_work(self, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
         """The engine goes on stopping: that is no sign that it is gone."""
         monkeypatch.setattr("sidecar.targets._engine._STOP_MARGIN_SECONDS", 0.02)

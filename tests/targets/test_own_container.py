@@ -38,7 +38,7 @@ BODY: dict[str, Any] = {
 
 
 def test_it_has_the_rights_of_the_new_daemon_and_serves_nobody() -> None:
-    """The same volumes, groups and settings; no port, name, address or label of the daemon; started until it is done."""
+    """The same volumes, groups and settings; no port, name or label of the daemon; started until it is done."""
     made = helper_request(CreateRequest(body=BODY), image_id="sha256:new", rollout_id="rollout-1")
     assert (made["Image"], made["Cmd"], made["Env"]) == ("sha256:new", ["take-over"], ["SIDECAR_TOKEN=own"])
     assert made["Labels"] == {"sidecar.enable": "false", "sidecar-rollout": "rollout-1"}

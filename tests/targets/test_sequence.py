@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sidecar.core.policy import Strategy
 from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import State
+from sidecar.targets.calls import Restart
+from sidecar.targets.dependents import Beside, Dependent
 from sidecar.targets.sequence import (
     Adopt,
     Blocked,
@@ -18,9 +21,11 @@ from sidecar.targets.sequence import (
     Disconnect,
     KeepPrevious,
     MoveTag,
+    Of,
     Pause,
     Remove,
     Rename,
+    RunHook,
     SetRestartPolicy,
     Slot,
     Slots,
@@ -296,6 +301,70 @@ SELF_REMOVING = [
 
 REPLACEMENT = replace(STRANGER, is_misnamed=True)
 START, NAME = Start("somebody"), Rename("somebody")
+ANEW, RAN = Of("web", Restart("asking")), {"pre-update": 1.0}
+ASKING = Dependent(
+    name="web",
+    id="asking",
+    image_id="other",
+    run_state=State.RUNNING,
+    is_remade=False,
+    current=Beside(id="asking", image_id="other", state=State.RUNNING),
+)
+GOING = replace(ASKING, name="net", is_remade=True, current=Beside(id="asking", image_id="other", state=State.EXITED))
+HOOKED = {"hooks": {"pre-update": {}, "post-update": {}}, "restart_policy": ALWAYS}
+DONE: dict[str, Any] = {"tag_image": "new-image", "previous_image": "old-image"}
+ALONG = [
+    (
+        "what goes along is stopped first",
+        MADE,
+        shown(OLD_UP, NEW_MADE, dependents=(replace(GOING, current=ASKING.current),)),
+        Of("net", Stop("asking")),
+    ),
+    ("what goes along is made again", FINISHING, shown(NEW_UP, dependents=(GOING,), **DONE), Of("net", Create())),
+    ("who asks for it is started anew", FINISHING, shown(NEW_UP, dependents=(ASKING,), **DONE), ANEW),
+    ("put back, what went along is started", BACK, shown(OLD_UP, dependents=(GOING,)), Of("net", Start("asking"))),
+    (
+        "and after its gate who asks for it",
+        replace(BACK, settled=True, goal_starts=1),
+        shown(OLD_UP, dependents=(ASKING,)),
+        ANEW,
+    ),
+    ("where it was not stopped nobody is", replace(BACK, settled=True), shown(OLD_UP, dependents=(ASKING,)), None),
+    ("what a person made has them as well", MADE, shown(STRANGER, dependents=(GOING,)), Of("net", Create())),
+    (
+        "so has the one that a person put back",
+        replace(MADE, goal_started_at=1.0),
+        shown(OLD_UP, dependents=(GOING,)),
+        Of("net", Start("asking")),
+    ),
+    (
+        "a hook comes before all else",
+        replace(MAKING, plan=HOOKED),
+        shown(OLD_UP),
+        RunHook("old-container", "pre-update"),
+    ),
+    (
+        "while it is of use it is not run again",
+        replace(MAKING, plan=HOOKED | {"ran": RAN}),
+        shown(OLD_UP, now=9.0),
+        Create(),
+    ),
+    (
+        "later it is",
+        replace(MAKING, plan=HOOKED | {"ran": RAN}),
+        shown(OLD_UP, now=99.0),
+        RunHook("old-container", "pre-update"),
+    ),
+    ("not once it has begun", replace(OVERTAKING, plan=HOOKED), shown(OLD_UP), Create()),
+    (
+        "the other comes at the end",
+        replace(FINISHING, plan=HOOKED),
+        shown(NEW_UP, **DONE),
+        RunHook("new-container", "post-update"),
+    ),
+    ("once", replace(FINISHING, plan=HOOKED | {"ran": {"post-update": 1.0}}), shown(NEW_UP, now=99.0, **DONE), None),
+    ("and not in one that failed", replace(FINISHING, plan=HOOKED, is_broken=True), shown(NEW_UP, **DONE), None),
+]
 STOPPING = replace(MADE, run_state=State.EXITED)
 PEOPLE = [
     ("our candidate goes", MADE, shown(STRANGER, NEW_MADE, OLD_PARKED), Remove("new-container", volumes=True)),
@@ -306,6 +375,7 @@ PEOPLE = [
         shown(STRANGER, None, OLD_PARKED),
         Remove("old-container", volumes=False),
     ),
+    ("gone, with nothing of ours left, it stays gone", replace(MADE, goal_started_at=1.0), shown(), None),
     ("what is not ours is not touched", MADE, shown(STRANGER, slot("x"), slot("y")), None),
     (
         "gone after it ran, the parked one goes as well",
@@ -342,7 +412,7 @@ PEOPLE = [
     "rollout_, slots, call",
     [
         pytest.param(*row, id=rule)
-        for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *STARTED_FIRST, *SELF_REMOVING, *PEOPLE]
+        for rule, *row in [*UPDATING, *FINISHES, *ROLLS_BACK, *STARTED_FIRST, *SELF_REMOVING, *ALONG, *PEOPLE]
     ],
 )
 def test_the_next_call_follows_from_what_is_there(rollout_: Rollout, slots: Slots, call: Call | Blocked | None) -> None:

@@ -548,6 +548,18 @@ def test_what_keeps_its_volume_though_it_removes_itself_is_said():
     assert note == "/data keeps its volume aaaaaaaaaaaa for good, also when --rm removes the container"
 
 
+@pytest.mark.parametrize("api, connects", [((1, 41), ["b"]), ((1, 45), [])])
+def test_a_request_can_be_made_without_names(api, connects):
+    """Started first, nobody is to find it yet: all but its aliases is asked for, on each network."""
+    asked = {"a": endpoint(Aliases=["web"], DriverOpts={"x": "y"}), "b": endpoint(Aliases=["there"])}
+    request = request_for(container(host={"NetworkMode": "a"}, networks=asked), api=api)
+    assert {name: each.get("Aliases") for name, each in request.endpoints.items()} == {"a": ["web"], "b": ["there"]}
+    bare = request.unnamed()
+    assert bare.endpoints == {"a": {"DriverOpts": {"x": "y"}}, "b": {}}
+    assert [connect.network for connect in bare.connects] == connects
+    assert bare.body | {"NetworkingConfig": None} == request.body | {"NetworkingConfig": None}
+
+
 def test_a_request_survives_the_journal():
     """What is read from the journal after a crash is what was written: the same body, platform and connects."""
     old = container(host={"NetworkMode": "a"}, networks={"a": endpoint(), "b": endpoint(Aliases=["é"])})

@@ -14,9 +14,13 @@ RUNNING = {"State": {"Status": "running"}}
 BIND = {"Type": "bind", "Source": "/srv", "Destination": "/srv", "RW": True}
 
 
-def why_not(*, may_share_volumes: bool = False, dependents: bool = False, **made: Any) -> str | None:
+def why_not(
+    *, may_share_volumes: bool = False, dependents: bool = False, is_own: bool = False, **made: Any
+) -> str | None:
     values = RUNNING | made
-    return obstacle(container(**values), api=(1, 45), may_share_volumes=may_share_volumes, dependents=dependents)
+    return obstacle(
+        container(**values), api=(1, 45), may_share_volumes=may_share_volumes, dependents=dependents, is_own=is_own
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,6 +67,7 @@ def test_what_only_one_can_have_is_not_in_the_way(made: Json) -> None:
         ),
         ({"config": {"MacAddress": "02:42:0a:00:00:01"}}, "it has a MAC address of its own"),
         ({"host": {"Devices": [{"PathOnHost": "/dev/null"}]}}, "it has devices of the host"),
+        ({"is_own": True}, "two Sidecars cannot have one state folder"),
         ({"dependents": True}, "other containers have a namespace, volumes or a link of it"),
         (
             {"Mounts": [volume("/data", "v")]},
