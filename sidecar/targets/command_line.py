@@ -167,8 +167,8 @@ def _networks(host: Json, endpoints: Sequence[tuple[str, Json | None]]) -> Said:
         return
     (first, endpoint), *others = endpoints
     asked = endpoint or {}
-    network = mode if _is_meant(mode, first) else first
-    if network is not mode:
+    network = mode if (is_meant := _is_meant(mode, first)) else first
+    if not is_meant:
         yield Unsaid("HostConfig.NetworkMode", mode)
     # What only the long form says, which takes the rest beside it.
     long = [*_pairs_of("driver-opt", asked.get("DriverOpts")), *_priority(asked)]
