@@ -13,7 +13,7 @@ from sidecar.core.target import Kind, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.judging import Judged
-from sidecar.ports import Delivery, History, Looked, Ports, Unmanaged, WrongCredentials
+from sidecar.ports import Delivery, History, Looked, Ports, Shown, Unmanaged, WrongCredentials
 from sidecar.reconciler import Reconciler
 
 # Less than the health check waits, so that it hears which part hangs.
@@ -50,6 +50,36 @@ class DaemonControl:
         under_way, last = await self._under_way(), self._reconciler.last
         looked = [_looked(target, last.get(target.id), under_way.get(target.id)) for target in await self._list()]
         return looked, await self._unmanaged()
+
+    async def show(self, text: str, *, with_spec: bool) -> Sequence[Shown]:
+        """Give all that is known of what a target id, a name, a reference or a Compose service means.
+
+        Raises:
+            Refused: nothing is meant by the text, and no rollout was ever of a target of that name.
+        """
+        try:
+            targets = await self._meant(text)
+        except Refused:
+            name = text if text.partition(":")[0] in list(Kind) else f"{Kind.DOCKER}:{text}"
+            if (gone := await self._ports.journal.last_rollout(name)) is None:
+                raise
+            targets = [gone.as_target()]
+        under_way, last = await self._under_way(), self._reconciler.last
+        return [
+            await self._shown(_looked(each, last.get(each.id), under_way.get(each.id)), with_spec=with_spec)
+            for each in targets
+        ]
+
+    async def _shown(self, looked: Looked, *, with_spec: bool) -> Shown:
+        target, journal = looked.target, self._ports.journal
+        driver, rollout = self._ports.drivers[target.kind], await journal.last_rollout(looked.target.id)
+        return Shown(
+            looked=looked,
+            observed=await driver.observe(target, None),
+            described=await driver.describe(target, rollout, with_spec=with_spec),
+            rollout=rollout,
+            rejected=await journal.rejected(target.service, target.ref.name),
+        )
 
     async def plan(self, text: str | None) -> Sequence[Looked]:
         """Judge, and do nothing.

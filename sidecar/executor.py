@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from sidecar.core.decide import supersede, take_back
 from sidecar.core.decision import Cause, Step, Wait
@@ -163,14 +164,15 @@ class Executor:
         has_new_phase = rollout.phase is not run.rollout.phase
         if has_new_phase and rollout.rejected is not None and not rollout.log_tail:
             rollout = _with_last_words(rollout, await run.driver.log_tail(run.target, run.rollout))
+        if has_new_phase and rollout.phase is Phase.FAILED:
+            rollout = replace(rollout, recovery=tuple(await run.driver.recovery(run.target, rollout)))
         if not rollout.is_open:
             # Before the end is on record: killed in between, the next start comes by here again.
             await run.driver.tidy(run.target, rollout)
         await self._record(run, rollout)
         if has_new_phase:
             duration = round(self._clock.now() - rollout.started_at, 3)
-            said = {"log_tail": rollout.log_tail} if rollout.log_tail else {}
-            self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration, **said)
+            self._publish(f"rollout.{rollout.phase}", rollout, duration_seconds=duration, **_last_facts(rollout))
 
     async def _record(self, run: _Run, rollout: Rollout) -> None:
         """Keep a value before anything follows from it; once something was touched, memory and engine must do."""
@@ -238,6 +240,14 @@ def _with_last_words(rollout: Rollout, log_tail: str) -> Rollout:
     lines = log_tail.strip().splitlines()
     reason = f"{rollout.reason}; its last words: {lines[-1][:_LONGEST_WORDS]!r}" if lines else rollout.reason
     return replace(rollout, reason=reason, log_tail=log_tail)
+
+
+def _last_facts(rollout: Rollout) -> dict[str, object]:
+    """Give what is told of a failure: what the failed one said, and what helps; no environment is in it."""
+    facts: dict[str, object] = {"log_tail": rollout.log_tail} if rollout.log_tail else {}
+    if rollout.phase in (Phase.ROLLED_BACK, Phase.FAILED):
+        facts["spec"] = f"sidecar show {quote(rollout.target_id)} --spec"
+    return facts | ({"recovery": list(rollout.recovery)} if rollout.recovery else {})
 
 
 def facts_of(rollout: Rollout) -> dict[str, object]:

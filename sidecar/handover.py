@@ -102,6 +102,11 @@ class HandoverJournal:
         rollout = self._file.read()
         return rollout if rollout is not None and rollout.is_open and rollout.target_id == target_id else None
 
+    async def last_rollout(self, target_id: str) -> Rollout | None:
+        """Give the rollout in hand, over or not; others are the daemon's."""
+        rollout = self._file.read()
+        return rollout if rollout is not None and rollout.target_id == target_id else None
+
     async def open_rollouts(self) -> Sequence[Rollout]:
         """Give the rollout in hand; others are the daemon's."""
         rollout = self._file.read()

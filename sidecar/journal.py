@@ -120,7 +120,12 @@ class SqliteJournal:
     async def open_rollout(self, target_id: str) -> Rollout | None:
         """Give the rollout of a target that is not final."""
         rows = await self._read(sql.OPEN_ROLLOUT_OF_TARGET, target_id)
-        return self._read_open(*rows[0]) if rows else None
+        return self._read_whole(*rows[0]) if rows else None
+
+    async def last_rollout(self, target_id: str) -> Rollout | None:
+        """Give the newest rollout of a target, open or not; without its plan where that is not kept any more."""
+        rows = await self._read(sql.LAST_ROLLOUT_OF_TARGET, target_id)
+        return self._read_whole(*rows[0]) if rows else None
 
     async def open_rollouts(self) -> Sequence[Rollout]:
         """Give every rollout that is not final; one that only a newer Sidecar can read holds up its own target only."""
@@ -167,11 +172,11 @@ class SqliteJournal:
                 readable.append(Transition(rollout=values.merge(first, changed), recorded_at=recorded_at))
         return History(transitions=readable, deliveries=[values.read_delivery(row) for row in deliveries])
 
-    def _read_open(self, first: str, changed: str, plan: str | None) -> Rollout:
+    def _read_whole(self, first: str, changed: str, plan: str | None) -> Rollout:
         try:
             return values.merge(first, changed, plan)
         except ValueError as error:
-            msg = f"reading an open rollout in {self._database.file}: {error}; a newer Sidecar began it and can end it"
+            msg = f"reading a rollout in {self._database.file}: {error}; a newer Sidecar began it and can end it"
             raise Transient(msg) from error
 
     async def _read(self, statement: str, *parameters: object) -> list[Any]:

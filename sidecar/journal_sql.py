@@ -152,6 +152,11 @@ OPEN_ROLLOUT_OF_TARGET = """
     JOIN transitions ON seq = (SELECT max(seq) FROM transitions WHERE rollout = number)
     LEFT JOIN plans ON plans.rollout = number AND hash = plan_hash
     WHERE is_open AND target_id = ?"""
+LAST_ROLLOUT_OF_TARGET = """
+    SELECT first, changed, plan FROM rollouts
+    JOIN transitions ON seq = (SELECT max(seq) FROM transitions WHERE rollout = number)
+    LEFT JOIN plans ON plans.rollout = number AND hash = plan_hash
+    WHERE target_id = ? ORDER BY number DESC LIMIT 1"""
 NEWEST_TRANSITIONS = """
     SELECT first, changed, recorded_at FROM transitions JOIN rollouts ON number = rollout
     ORDER BY seq DESC LIMIT ?"""

@@ -132,6 +132,7 @@ def _same(value: object) -> object:
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     "delivery_ids": tuple,
     "dependents": tuple,
+    "recovery": tuple,
     "strategy": Strategy,
     "from_": _read_revision,
     "to": _read_revision,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sidecar.core.decision import Cause, Resolved
 from sidecar.core.hint import Hint
@@ -32,6 +32,31 @@ class Registry(Protocol):
             Transient, Refused: as ``resolve``.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """What makes a container again. It holds the container's environment, secrets and all: never log it.
+
+    Attributes:
+        request: the body of the create request, the platform and what is connected afterwards.
+        commands: the same for Docker's client, one line for a shell each; comments say what those do not.
+    """
+
+    request: Mapping[str, Any] = field(repr=False)
+    commands: Sequence[str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What a driver knows of a target beside what it observes.
+
+    Attributes:
+        previous_image: id of the image before the last update, which is kept for a rollback; empty where none is.
+    """
+
+    previous_image: str = ""
+    spec: Spec | None = None
 
 
 class TargetDriver(Protocol):
@@ -80,6 +105,25 @@ class TargetDriver(Protocol):
 
     async def log_tail(self, target: Target, rollout: Rollout) -> str:
         """Give the last lines of the container that failed its gate; empty when there is none."""
+        ...
+
+    async def recovery(self, target: Target, rollout: Rollout) -> Sequence[str]:
+        """Give the commands by which a person puts the old one back, where the rollout failed to; none is a secret.
+
+        Raises:
+            Unreachable: the engine does not answer.
+        """
+        ...
+
+    async def describe(self, target: Target, rollout: Rollout | None, *, with_spec: bool) -> Described:
+        """Say what only the driver knows of a target: what makes it again, and which image is kept for its rollback.
+
+        Args:
+            rollout: its last one; what it planned stands in where nothing of the target is to be seen on the engine.
+
+        Raises:
+            Unreachable: the engine does not answer.
+        """
         ...
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
@@ -147,6 +191,10 @@ class Journal(Protocol):
 
     async def open_rollout(self, target_id: str) -> Rollout | None:
         """Give the rollout of a target that is not final."""
+        ...
+
+    async def last_rollout(self, target_id: str) -> Rollout | None:
+        """Give the newest rollout of a target, open or not; without its plan where that is not kept any more."""
         ...
 
     async def open_rollouts(self) -> Sequence[Rollout]:
@@ -265,11 +313,35 @@ class WrongCredentials:
     last_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """All that is known of one target, for people.
+
+    Attributes:
+        rollout: the newest one, open or not.
+        rejected: digests that failed on its service, with the reason.
+    """
+
+    looked: Looked
+    observed: Observed
+    described: Described
+    rollout: Rollout | None = None
+    rejected: Mapping[Digest, str] = field(default_factory=dict)
+
+
 class Control(Protocol):
     """What a person can ask of the daemon; the API is a thin skin over it."""
 
     async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
         """Give every target with its last verdict, and everything that is not managed with the reason."""
+        ...
+
+    async def show(self, text: str, *, with_spec: bool) -> Sequence[Shown]:
+        """Give all that is known of the targets that are meant, of one that is gone by its last rollout.
+
+        Raises:
+            Refused: nothing is meant by the text.
+        """
         ...
 
     async def plan(self, text: str | None) -> Sequence[Looked]:

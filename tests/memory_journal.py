@@ -93,6 +93,9 @@ class MemoryJournal:
     async def open_rollout(self, target_id: str) -> Rollout | None:
         return next((rollout for rollout in await self.open_rollouts() if rollout.target_id == target_id), None)
 
+    async def last_rollout(self, target_id: str) -> Rollout | None:
+        return next((rollout for rollout in reversed(self._newest.values()) if rollout.target_id == target_id), None)
+
     async def open_rollouts(self) -> Sequence[Rollout]:
         return [rollout for rollout in self._newest.values() if rollout.is_open]
 

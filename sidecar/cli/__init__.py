@@ -105,6 +105,10 @@ def _run_remote(asked: argparse.Namespace, environ: Mapping[str, str], cwd: Path
     match asked.command:
         case "targets":
             return remote.targets(daemon, as_json=asked.json)
+        case "show":
+            from sidecar.cli import show
+
+            return show.show(daemon, asked.what, with_spec=asked.spec, as_json=asked.json)
         case "plan":
             return remote.plan(daemon, asked.ref, as_json=asked.json)
         case "update":
@@ -166,6 +170,11 @@ def _add_local(commands: _Commands, json: argparse.ArgumentParser) -> None:
 
 def _add_remote(commands: _Commands, remote: argparse.ArgumentParser) -> None:
     commands.add_parser("targets", parents=[remote], help="list what is managed, and for everything else why not")
+    command = commands.add_parser("show", parents=[remote], help="show all that is known of a target")
+    command.add_argument("what", metavar="TARGET", type=_named, help=_WHAT)
+    command.add_argument(
+        "--spec", action="store_true", help="print a script that makes its container again, secrets included"
+    )
     command = commands.add_parser("plan", parents=[remote], help="say what would be done now, and do nothing")
     command.add_argument("ref", metavar="REF", nargs="?", help=_WHAT)
     command = commands.add_parser("update", parents=[remote], help="look at targets now, and update those that are due")

@@ -22,6 +22,7 @@ class Outcome:
     is_well: bool
     event: str
     reason: str
+    recovery: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -50,7 +51,8 @@ class Followed:
         reason = str(event.facts.get("reason") or "")
         is_well = ending(event.name, reason)
         if is_well is not None and target_id not in self.outcomes:
-            self.outcomes[str(target_id)] = Outcome(is_well=is_well, event=event.name, reason=reason)
+            recovery = event.facts.get("recovery") or ()
+            self.outcomes[str(target_id)] = Outcome(is_well=is_well, event=event.name, reason=reason, recovery=recovery)
         return True
 
     def _is_ours(self, event: Event) -> bool:

@@ -81,7 +81,7 @@ def history(asked: Daemon, *, limit: int, target: str | None, as_json: bool) -> 
     # A rollout is recorded many times in one phase; people want to know when it entered each.
     entered = {(each["rollout_id"], each["phase"]): each for each in body["rollouts"]}
     rows = [
-        (each["recorded_at"], each["target"], each["phase"], _digest(each["digest"] or ""), each["reason"])
+        (each["recorded_at"], each["target"], each["phase"], _digest(each["digest"] or ""), _why(each))
         for each in entered.values()
     ] + [
         (
@@ -180,6 +180,11 @@ def _follow_on(asked: Daemon, followed: Followed, shown: Display, last_id: str) 
 def _target_row(target: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
     why = f"{target['phase']}: {target['reason']}" if target["phase"] else target["reason"]
     return target["id"], target["image"], _digest(target["running"]), target["verdict"], why
+
+
+def _why(rollout: Mapping[str, Any]) -> str:
+    commands = [command for command in rollout["recovery"] if not command.startswith("#")]
+    return rollout["reason"] + (f"; by hand it is put back by: {'; '.join(commands)}" if commands else "")
 
 
 def _to_the_second(time: str) -> str:

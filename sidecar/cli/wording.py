@@ -28,4 +28,7 @@ def closing(target_id: str, outcome: Outcome) -> str:
     """Say how it ended for a target, and why."""
     what = outcome.event.partition(".")[2].replace("_", " ")
     mark = "ok" if outcome.is_well else "FAILED"
-    return f"{mark}  {target_id}: {what}" + (f": {outcome.reason}" if outcome.reason else "")
+    said = f"{mark}  {target_id}: {what}" + (f": {outcome.reason}" if outcome.reason else "")
+    return said + (
+        f"\nby hand it is put back by:\n    {by_hand}" if (by_hand := "\n    ".join(outcome.recovery)) else ""
+    )

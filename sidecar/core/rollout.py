@@ -75,6 +75,7 @@ class Rollout:
         is_broken: the gate failed and nothing is put back, as its labels ask.
         reason: why the phase was entered; empty while all goes well.
         log_tail: the last lines of the container that failed its gate.
+        recovery: the commands by which a person puts the old one back, where that failed.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Rollout:
     is_broken: bool = False
     reason: str = ""
     log_tail: str = ""
+    recovery: tuple[str, ...] = ()
 
     @property
     def is_open(self) -> bool:

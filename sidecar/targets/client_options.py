@@ -264,7 +264,7 @@ def _console(size: Any) -> Said:
 
 def host_options(api: Api) -> Mapping[str, _Option]:
     """Give the table of HostConfig, for the client of an engine of a version."""
-    return HOST | {"Mounts": partial(_mounts, api)}
+    return {**HOST, "Mounts": partial(_mounts, api)}
 
 
 HOST: Mapping[str, _Option] = {

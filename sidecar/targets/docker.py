@@ -13,13 +13,13 @@ from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, State, Target
 from sidecar.errors import Transient
-from sidecar.ports import Events, Unmanaged
+from sidecar.ports import Described, Events, Spec, Unmanaged
 from sidecar.targets import containers as reading
 from sidecar.targets import discovery, podman, sequence
 from sidecar.targets._engine import Engine
 from sidecar.targets.acting import Actor
 from sidecar.targets.calls import Blocked, Create, Of, Stop
-from sidecar.targets.copying import has_copies
+from sidecar.targets.copying import find_copies, has_copies
 from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.endpoints import networks
@@ -36,6 +36,7 @@ from sidecar.targets.names import (
 )
 from sidecar.targets.own_container import Helper
 from sidecar.targets.preparing import Preparer
+from sidecar.targets.recovery import recovery, spec_of, spec_of_rollout
 from sidecar.targets.sequence import Slot, Slots
 from sidecar.targets.spec import CreateRequest
 
@@ -256,6 +257,33 @@ class DockerDriver:
             return await self._engine.logs(rollout.to.instance or "", tail=_LOG_LINES)
         except Transient:
             return ""
+
+    # --- for people -------------------------------------------------------------------------------------------------
+
+    async def recovery(self, target: Target, rollout: Rollout) -> Sequence[str]:
+        """Give the commands by which a person puts the old one back, by what the engine shows."""
+        return recovery(rollout, await self._slots(target, rollout, await look(self._engine, target.name, rollout)))
+
+    async def describe(self, target: Target, rollout: Rollout | None, *, with_spec: bool) -> Described:
+        """Say which image is kept for a rollback, and what makes the container again."""
+        previous = await self._images.id_of(":".join(previous_reference(target.name)))
+        spec = await self._spec(target, rollout) if with_spec else None
+        return Described(previous_image=previous or "", spec=spec)
+
+    async def _spec(self, target: Target, rollout: Rollout | None) -> Spec | None:
+        inspected = await self._engine.inspect_container(target.name)
+        if inspected is None or inspected[0]["Name"] != f"/{target.name}":
+            api = self._engine.api_version
+            return spec_of_rollout(rollout, target.name, api=api) if rollout is not None else None
+        container, _ = inspected
+        return spec_of(
+            await self._preparer.as_it_is(container),
+            target.name,
+            image_id=container["Image"],
+            api=self._engine.api_version,
+            is_started=reading.state_of(container).meant not in _ARE_DOWN,
+            copies=list((await find_copies(self._engine, container)).copied),
+        )
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
         """Clean up once a rollout is over: images out of use, what others left of it, and what is set beyond."""

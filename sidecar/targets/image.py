@@ -11,7 +11,7 @@ from sidecar.core.policy import Policy
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Health, Kind, Observed, State, Target
 from sidecar.errors import Refused
-from sidecar.ports import Clock, Journal
+from sidecar.ports import Clock, Described, Journal
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import image_of
 from sidecar.targets.images import Images, unused_images
@@ -83,6 +83,16 @@ class ImageDriver:
         """Give nothing: an image says nothing."""
         del target, rollout
         return ""
+
+    async def recovery(self, target: Target, rollout: Rollout) -> Sequence[str]:
+        """Give nothing: a tag always names something."""
+        del target, rollout
+        return ()
+
+    async def describe(self, target: Target, rollout: Rollout | None, *, with_spec: bool) -> Described:
+        """Give the image before the last; nothing makes an image again but its registry."""
+        del rollout, with_spec
+        return Described(previous_image=await self._images.id_of(":".join(previous_reference(target.name))) or "")
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
         """Clean images as set, once the rollout is final."""

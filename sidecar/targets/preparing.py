@@ -27,7 +27,7 @@ from sidecar.targets.plan_dependents import (
     refusal_of_dependents,
     unsupported_by,
 )
-from sidecar.targets.spec import EngineDefaults, create_request, foreign_platform
+from sidecar.targets.spec import CreateRequest, EngineDefaults, create_request, foreign_platform
 from sidecar.targets.start_first import obstacle
 from sidecar.targets.written import why_unclear
 
@@ -167,6 +167,19 @@ class Preparer:
             msg = f"{target.name} was replaced by somebody else meanwhile"
             raise Transient(msg)
         return inspected[0]
+
+    async def as_it_is(self, container: Json) -> CreateRequest:
+        """Give what makes a container again on the image that it runs."""
+        engine = await self._engine_defaults()
+        image = await self._engine.inspect_image(container["Image"])
+        return create_request(
+            container,
+            old_image=image or {},  # of one that is gone nothing can be told apart: it is all kept
+            new_image=image or {"Id": container["Image"]},
+            image=container["Config"]["Image"],
+            api=self._engine.api_version,
+            engine=engine,
+        )
 
     async def refusal(self, target: Target, container: Json) -> str | None:
         """Say what would be lost, here or in others, if the container were recreated; None: nothing."""

@@ -22,6 +22,7 @@ from sidecar.web.views import (
     HistoryView,
     PlanView,
     ReleaseView,
+    ShowView,
     TargetsView,
     UpdateRequest,
     UpdateView,
@@ -42,6 +43,7 @@ def api_routes(control: Control, stream: EventStream, guard: Guard) -> list[web.
     api = _Api(control, stream)
     table: tuple[tuple[str, str, Handler], ...] = (
         (hdrs.METH_GET, "/targets", api.targets),
+        (hdrs.METH_GET, "/show", api.show),
         (hdrs.METH_GET, "/plan", api.plan),
         (hdrs.METH_POST, "/updates", api.update),
         (hdrs.METH_POST, "/releases", api.release),
@@ -68,6 +70,12 @@ class _Api:
     async def targets(self, _request: web.Request) -> web.Response:
         looked, unmanaged = await self._control.targets()
         return view_response(TargetsView.of(looked, unmanaged))
+
+    async def show(self, request: web.Request) -> web.Response:
+        if not (target := request.query.get("target")):
+            return problem(422, "target is missing; a target, its name, a reference or a Compose service is accepted")
+        shown = await self._control.show(target, with_spec=request.query.get("spec") == "true")
+        return view_response(ShowView.of(shown))
 
     async def plan(self, request: web.Request) -> web.Response:
         return view_response(PlanView.of(await self._control.plan(request.query.get("ref") or None)))

@@ -23,6 +23,7 @@ from sidecar.web.views import (
     PlanView,
     ReleaseView,
     ScanView,
+    ShowView,
     SkippedScanView,
     TargetsView,
     UpdateRequest,
@@ -78,6 +79,7 @@ def openapi(title: str, *, version: str, root_path: str = "", watchtower: bool =
     """Describe the API as OpenAPI 3.1 has it; Watchtower's too where that is served."""
     models: list[type[BaseModel]] = [
         TargetsView,
+        ShowView,
         PlanView,
         UpdateRequest,
         UpdateView,
@@ -111,6 +113,17 @@ def _operations() -> Iterator[_Operation]:
     api = partial(_Operation, failures=_API_FAILURES, needs_token=True)
     yield api(
         method="get", path=PREFIX + "/targets", summary="What is managed, and what is not", answer=_ref("TargetsView")
+    )
+    flag = {"type": "boolean"}
+    yield api(
+        method="get",
+        path=PREFIX + "/show",
+        summary="All that is known of a target",
+        answer=_ref("ShowView"),
+        parameters=(
+            _query("target", text, "A target, its name, a reference, or a Compose service.") | {"required": True},
+            _query("spec", flag, "With what makes its container again, the secrets of its environment included."),
+        ),
     )
     yield api(
         method="get",

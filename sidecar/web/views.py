@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged, WrongCredentials
+from sidecar.core.policy import Policy
+from sidecar.ports import Delivery, History, Looked, Shown, Transition, Unmanaged, WrongCredentials
 from sidecar.rfc3339 import written
 
 
@@ -51,6 +52,92 @@ class TargetView(_View):
             available=looked.available,
             phase=looked.phase,
         )
+
+
+class PolicyView(_View):
+    """What the labels of a target ask for."""
+
+    action: str
+    strategy: str
+    min_ready_seconds: float
+    deadline_seconds: float
+    rollback: bool
+    when_stopped: str
+    depends_on: Sequence[str]
+
+    @classmethod
+    def of(cls, policy: Policy) -> Self:
+        """Show it."""
+        return cls(
+            action=policy.action,
+            strategy=policy.strategy,
+            min_ready_seconds=policy.min_ready_seconds,
+            deadline_seconds=policy.deadline_seconds,
+            rollback=policy.rollback,
+            when_stopped=policy.when_stopped,
+            depends_on=policy.depends_on,
+        )
+
+
+class SpecView(_View):
+    """What makes a container again: it holds its environment as it is, secrets included."""
+
+    request: Mapping[str, Any]
+    """The body of the create request, its platform, and the networks that are connected afterwards."""
+    commands: Sequence[str]
+    """The same for Docker's client; a comment says what no option does."""
+
+
+class ShownView(_View):
+    """All that is known of one target."""
+
+    target: TargetView
+    state: str
+    """What the engine says of its container: ``missing``, ``running``, ``exited`` and so on."""
+    health: str
+    instance: str | None
+    """Id of the container, or of the image where that is the target."""
+    image_id: str | None
+    digests: Sequence[str]
+    """Under which its repository knows the image that runs."""
+    previous_image: str
+    """Id of the image before the last update, kept for a rollback; empty where there is none."""
+    policy: PolicyView
+    rollout: RolloutView | None
+    """The newest one, open or over."""
+    rejected: Mapping[str, str]
+    """Digests that failed here and are not tried again, with the reason."""
+    spec: SpecView | None
+    """Only when asked for; of a container that is gone by what the journal keeps of its last rollout."""
+
+    @classmethod
+    def of(cls, shown: Shown) -> Self:
+        """Show it."""
+        observed, spec, rollout = shown.observed, shown.described.spec, shown.rollout
+        return cls(
+            target=TargetView.of(shown.looked),
+            state=observed.state,
+            health=observed.health,
+            instance=observed.instance,
+            image_id=observed.image.id if observed.image is not None else None,
+            digests=sorted(observed.image.digests) if observed.image is not None else [],
+            previous_image=shown.described.previous_image,
+            policy=PolicyView.of(shown.looked.target.policy),
+            rollout=RolloutView.of(Transition(rollout=rollout, recorded_at=rollout.started_at)) if rollout else None,
+            rejected=dict(shown.rejected),
+            spec=SpecView(request=spec.request, commands=spec.commands) if spec is not None else None,
+        )
+
+
+class ShowView(_View):
+    """All that is known of the targets that are meant."""
+
+    shown: Sequence[ShownView]
+
+    @classmethod
+    def of(cls, shown: Sequence[Shown]) -> Self:
+        """Show them."""
+        return cls(shown=[ShownView.of(each) for each in shown])
 
 
 class UnmanagedView(_View):
@@ -125,6 +212,8 @@ class RolloutView(_View):
     delivery_ids: Sequence[str]
     reason: str
     log_tail: str
+    recovery: Sequence[str]
+    """Commands by which a person puts the old container back, where that failed."""
 
     @classmethod
     def of(cls, transition: Transition) -> Self:
@@ -142,6 +231,7 @@ class RolloutView(_View):
             delivery_ids=rollout.delivery_ids,
             reason=rollout.reason,
             log_tail=rollout.log_tail,
+            recovery=rollout.recovery,
         )
 
 
