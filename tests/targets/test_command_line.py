@@ -335,9 +335,7 @@ def test_what_is_connected_afterwards():
         "docker start web",
     ]
     (comment,) = line.comments
-    assert comment.startswith(
-        "# not expressible: NetworkingConfig.EndpointsConfig.MacAddress (it can be said only while"
-    )
+    assert comment.startswith("# not expressible: NetworkingConfig.EndpointsConfig.MacAddress (")
 
 
 def test_a_link_of_a_further_network_is_connected_afterwards():
