@@ -184,7 +184,7 @@ def _target_row(target: Mapping[str, Any]) -> tuple[str, str, str, str, str]:
 
 def _why(rollout: Mapping[str, Any]) -> str:
     commands = [command for command in rollout["recovery"] if not command.startswith("#")]
-    return rollout["reason"] + (f"; by hand it is put back by: {'; '.join(commands)}" if commands else "")
+    return str(rollout["reason"]) + (f"; by hand it is put back by: {'; '.join(commands)}" if commands else "")
 
 
 def _to_the_second(time: str) -> str:

@@ -29,6 +29,5 @@ def closing(target_id: str, outcome: Outcome) -> str:
     what = outcome.event.partition(".")[2].replace("_", " ")
     mark = "ok" if outcome.is_well else "FAILED"
     said = f"{mark}  {target_id}: {what}" + (f": {outcome.reason}" if outcome.reason else "")
-    return said + (
-        f"\nby hand it is put back by:\n    {by_hand}" if (by_hand := "\n    ".join(outcome.recovery)) else ""
-    )
+    by_hand = "".join(f"\n    {command}" for command in outcome.recovery)
+    return said + (f"\nby hand it is put back by:{by_hand}" if by_hand else "")

@@ -124,7 +124,7 @@ class ShownView(_View):
             previous_image=shown.described.previous_image,
             policy=PolicyView.of(shown.looked.target.policy),
             rollout=RolloutView.of(Transition(rollout=rollout, recorded_at=rollout.started_at)) if rollout else None,
-            rejected=dict(shown.rejected),
+            rejected={str(digest): reason for digest, reason in shown.rejected.items()},
             spec=SpecView(request=spec.request, commands=spec.commands) if spec is not None else None,
         )
 
