@@ -32,7 +32,8 @@ E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
 AT_ONCE     := -n 2 --dist loadfile
 # The decisions: every branch of these is tested.
 PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py \
-               sidecar/targets/written.py sidecar/targets/sequence.py sidecar/targets/dependents.py sidecar/targets/start_first.py sidecar/targets/calls.py sidecar/targets/command_line.py
+               sidecar/targets/written.py sidecar/targets/sequence.py sidecar/targets/dependents.py sidecar/targets/start_first.py sidecar/targets/calls.py \
+               sidecar/targets/command_line.py sidecar/targets/client_options.py sidecar/targets/recovery.py
 PURE_FILES  := $(wildcard $(PURE))
 comma       := ,
 
