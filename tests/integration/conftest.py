@@ -1,10 +1,12 @@
 """The real parts as fixtures: started once a run, wiped after each test, ended with the run even if it is killed."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.sweeping import Sweep
 from tests.testbed.engine import NEW, OLD, Engine, compose_plugin
 from tests.testbed.parts import PODMAN_KIND, STORE_VERSION, Parts, parts
 from tests.testbed.registry import Registry
@@ -80,3 +82,50 @@ def _wiped(testbed: Parts, kind: str) -> Iterator[Engine]:
     one = testbed.engine(kind)
     yield one
     one.wipe()
+
+
+@pytest.fixture(scope="session")
+def calls_of() -> dict[tuple[str, str], list[str]]:
+    """The changing calls of each undisturbed update, by engine and scenario, once they are known."""
+    return {}
+
+
+@pytest.fixture
+def swept(
+    testbed: Parts,
+    registry: Callable[..., Registry],
+    calls_of: dict[tuple[str, str], list[str]],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> Iterator[Callable[[str, str], Sweep]]:
+    """Give what sweeps a scenario on an engine of a kind; how many points it tried is said at the end of the run."""
+    made: list[tuple[str, Sweep]] = []
+
+    def make(kind: str, name: str) -> Sweep:
+        sweep = Sweep(name, testbed.engine(kind), registry(), tmp_path)
+        made.append((kind, sweep))
+        if (kind, name) not in calls_of:
+            sweep.run_undisturbed()
+            calls_of[kind, name] = sweep.calls
+        sweep.calls = calls_of[kind, name]
+        return sweep
+
+    yield make
+    for kind, sweep in made:
+        record_property("swept", [kind, sweep.name, len(sweep.calls), sweep.tried])
+        sweep.engine.wipe()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many points were tried, by engine and scenario."""
+    tried: Counter[tuple[str, str, int]] = Counter()
+    for report in (each for reports in terminalreporter.stats.values() for each in reports):
+        if getattr(report, "when", None) == "teardown":
+            for kind, name, calls, points in (value for key, value in report.user_properties if key == "swept"):
+                tried[kind, name, calls] += points
+    if not tried:
+        return
+    terminalreporter.section("points tried")
+    for (kind, name, calls), points in sorted(tried.items()):
+        terminalreporter.write_line(f"{kind:16} {name:24} {calls:3} calls {points:5} points")
+    terminalreporter.write_line(f"{tried.total()} points in all")

@@ -53,7 +53,7 @@ class EngineProxy:
 
     Attributes:
         calls: the changing calls that came, by name (``POST rename web.sidecar-old``), the one that went wrong too.
-        sprung: set once the chosen call has gone wrong.
+        sprung: set once the chosen call has gone wrong; of one that is held, once it has come so far.
         on_created: told the id of each container that the engine made, before the caller is.
     """
 
@@ -65,6 +65,8 @@ class EngineProxy:
         self._engine = engine
         self._api = Api(engine)
         self._trap: _Trap | None = None
+        self._is_held = False
+        self._released = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -82,9 +84,21 @@ class EngineProxy:
         self.sprung.clear()
         self._trap = _Trap(at, fault, act)
 
+    def hold(self, at: int, fault: Fault) -> None:
+        """Let the n-th changing call go wrong, but only when it is released; till then no other changes anything."""
+        self._released.clear()
+        self.arm(at, fault, self._wait)
+        self._is_held = True
+
+    def release(self) -> None:
+        """Let what is held go on; it goes wrong at this moment."""
+        self._is_held = False
+        self._released.set()
+
     def disarm(self) -> None:
         """Let everything pass from now on."""
         self._trap = None
+        self.release()
 
     def close(self) -> None:
         """Cut every connection."""
@@ -119,6 +133,8 @@ class EngineProxy:
 
     def _pass_on(self, call: _Call, client: socket.socket, engine: socket.socket, answered: _Reader) -> bool:
         """Carry a call and its answer; say whether the connection goes on."""
+        if call.is_changing and self._is_held and self.sprung.is_set():
+            self._released.wait()  # its caller grew tired of the one that is held
         trap = self._note(call) if call.is_changing else None
         if trap is not None and trap.fault is Fault.REFUSED:
             client.sendall(_REFUSAL)
@@ -132,7 +148,7 @@ class EngineProxy:
         if trap is None and not call.is_creation:
             for piece in answer:
                 client.sendall(piece)
-            return True
+            return not answered.has_ended
         whole = b"".join(answer)
         if call.is_creation and b'"Id":"' in whole:
             self.on_created(whole.partition(b'"Id":"')[2].partition(b'"')[0].decode())
@@ -149,6 +165,10 @@ class EngineProxy:
             is_chosen = self._trap is not None and self._trap.at == len(self.calls)
             return self._trap if is_chosen else None
 
+    def _wait(self) -> None:
+        self.sprung.set()
+        self._released.wait()
+
     def _spring(self, trap: _Trap) -> bool:
         trap.act()
         self.sprung.set()
@@ -163,11 +183,16 @@ class EngineProxy:
 
 
 class _Reader:
-    """Reads one side of a connection; gives up when the caller, who waits for what is read, is gone."""
+    """Reads one side of a connection; gives up when the caller, who waits for what is read, is gone.
+
+    Attributes:
+        has_ended: the other side has closed it, which may be how it says that its answer is complete.
+    """
 
     def __init__(self, source: socket.socket, *, caller: socket.socket | None = None) -> None:
         self._source = source
         self._buffer = b""
+        self.has_ended = False
         self._poll = select.poll()
         self._poll.register(source, select.POLLIN)
         self._caller = caller.fileno() if caller is not None else None
@@ -199,6 +224,7 @@ class _Reader:
             raise ConnectionResetError
         more = self._source.recv(_READ_BYTES)
         self._buffer += more
+        self.has_ended = not more
         return bool(more)
 
 
@@ -277,6 +303,10 @@ class _Call:
                 words = ["rename", asked["name"]]
             case ["containers", ident, *verb]:
                 words = [*verb, name_of(ident)]
+            case ["exec", _, verb]:
+                words = ["exec", verb]
+            case ["networks", network, verb]:
+                words = [verb, network]
             case ["images", "create"]:
                 words = ["pull", asked["fromImage"]]
             case ["images", *_, "tag"]:
