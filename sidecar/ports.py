@@ -127,7 +127,11 @@ class TargetDriver(Protocol):
         ...
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
-        """Clean images as set, once a rollout is final; what cannot be cleaned is told and left."""
+        """Clean images as set, once a rollout is final; what the engine refuses to clean is told and left.
+
+        Raises:
+            Unreachable: the engine went away.
+        """
         ...
 
 

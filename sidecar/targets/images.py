@@ -49,7 +49,8 @@ class Images:
         self._scope = scope or Scope()
         # A prune of the system would take away what is created after the look that it begins with.
         self._creating_or_pruning = asyncio.Lock()
-        # What was pulled for a target and not cleaned since: not everything that is prepared is carried out.
+        # What was pulled for a target and not cleaned since: not everything that is prepared is carried out, and the
+        # engine may fail to clean.
         self._pulled: defaultdict[str, set[str]] = defaultdict(set)
         self._pulls: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._tags: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -139,11 +140,15 @@ class Images:
         return list(dict.fromkeys(filter(None, (*earlier, *pulled, kept, image_id))))
 
     async def tidy(self, *, target: str, unused: Sequence[str]) -> None:
-        """Clean as set, once a rollout is final; what cannot be cleaned is told and left."""
+        """Clean as set, once a rollout is final; what the engine refuses to clean is told and left.
+
+        Raises:
+            Unreachable: the engine went away before the images of the rollout were removed; nobody else knows of them.
+        """
         self._pulled[target].difference_update(unused)
+        for image_id in unused:
+            await self._drop(image_id, target=target)
         try:
-            for image_id in unused:
-                await self._drop(image_id, target=target)
             if self._prune is Prune.DANGLING:
                 self._tell_pruned(target, await self._engine.prune_images())
             elif self._prune is Prune.SYSTEM:
@@ -165,7 +170,10 @@ class Images:
             return await (self._engine.prune_images() if is_ours else self._engine.prune_system())
 
     async def _drop(self, image_id: str, *, target: str) -> None:
-        """Remove an image that an update took out of use, if that may be; what has a name is somebody's."""
+        """Remove an image that an update took out of use, if that may be; what has a name is somebody's.
+
+        One that the engine fails to remove is tried again after the next update.
+        """
         if self._prune is Prune.NONE:
             return
         try:
@@ -175,6 +183,7 @@ class Images:
             if await self._engine.remove_image(image_id):
                 self._events.publish("image.removed", target=target, image_id=image_id)
         except EngineError as error:
+            self._pulled[target].add(image_id)
             self._events.publish("image.prune_failed", target=target, reason=str(error))
 
     def _tell_pruned(self, target: str, answer: Json) -> None:

@@ -11,10 +11,11 @@ from sidecar.core.decision import Cause, Keep
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Revision
 from sidecar.core.target import Kind
-from sidecar.errors import Refused, Transient
+from sidecar.errors import Refused, Transient, Unreachable
 from sidecar.executor import Executor
 from sidecar.ports import Ports
 from sidecar.reconciler import Reconciler
+from sidecar.targets._engine import EngineError
 from sidecar.targets.discovery import Scope
 from sidecar.targets.image import ImageDriver, image_target
 from sidecar.targets.images import Images, Prune, unused_images
@@ -314,3 +315,26 @@ async def test_without_a_digest_nothing_is_pulled() -> None:
     kept = Kept()
     with pytest.raises(Refused, match="no digest to pull"):
         await kept.driver.prepare(image_target(REF), rollout(to=type(rollout().to)()))
+
+
+async def test_an_image_that_the_engine_fails_to_remove_is_removed_after_the_next_update() -> None:
+    """That is told, and the rollout is over all the same."""
+    store = Store()
+    store.engine.has_image("b", repository=NAME, pulled=True)
+    store.engine.fails["remove_image"] = lambda: EngineError("refused", status=500)
+    await store.images.tidy(target="docker:web", unused=[image_id("b")])
+    assert store.events.named("image.prune_failed")
+    store.engine.fails.clear()
+    at_stake = await store.images.at_stake("web", rollout(target_id="docker:web"), image_id("c"))
+    assert image_id("b") in at_stake
+    await store.images.tidy(target="docker:web", unused=at_stake)
+    assert image_id("b") not in store.engine.images
+
+
+async def test_an_engine_that_goes_away_before_an_image_is_removed_is_waited_for() -> None:
+    """Whoever asked has to ask again: once the rollout is over nobody knows of the image."""
+    store = Store()
+    store.engine.has_image("b", repository=NAME, pulled=True)
+    store.engine.fails["remove_image"] = lambda: Unreachable("gone")
+    with pytest.raises(Unreachable):
+        await store.images.tidy(target="docker:web", unused=[image_id("b")])
