@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.scenarios import SCENARIOS
 from tests.integration.sweeping import Sweep
 from tests.testbed.engine import NEW, OLD, Engine, compose_plugin
 from tests.testbed.parts import PODMAN_KIND, STORE_VERSION, Parts, parts
@@ -102,7 +103,7 @@ def swept(
     made: list[tuple[str, Sweep]] = []
 
     def make(kind: str, name: str) -> Sweep:
-        sweep = Sweep(name, testbed.engine(kind), registry(), tmp_path)
+        sweep = Sweep(name, SCENARIOS[name], testbed.engine(kind), registry(), tmp_path)
         made.append((kind, sweep))
         if (kind, name) not in calls_of:
             sweep.run_undisturbed()

@@ -122,7 +122,8 @@ class EngineProxy:
                 self._open |= {client, engine}
             held.callback(self._forget, client, engine)
             engine.connect(str(self._engine))
-            asked, answered = _Reader(client), _Reader(engine, caller=client)
+            # A client tells by its connection that the engine has ended, before it asks anything of that again.
+            asked, answered = _Reader(client, other=engine), _Reader(engine, other=client)
             while (call := _Call.read(asked)) is not None:
                 if not self._pass_on(call, client, engine, answered):
                     return
@@ -183,21 +184,21 @@ class EngineProxy:
 
 
 class _Reader:
-    """Reads one side of a connection; gives up when the caller, who waits for what is read, is gone.
+    """Reads one side of a connection; gives up when the other side, who waits for what is read, is gone.
 
     Attributes:
         has_ended: the other side has closed it, which may be how it says that its answer is complete.
     """
 
-    def __init__(self, source: socket.socket, *, caller: socket.socket | None = None) -> None:
+    def __init__(self, source: socket.socket, *, other: socket.socket | None = None) -> None:
         self._source = source
         self._buffer = b""
         self.has_ended = False
         self._poll = select.poll()
         self._poll.register(source, select.POLLIN)
-        self._caller = caller.fileno() if caller is not None else None
-        if self._caller is not None:
-            self._poll.register(self._caller, select.POLLRDHUP)
+        self._other = other.fileno() if other is not None else None
+        if self._other is not None:
+            self._poll.register(self._other, select.POLLRDHUP)
 
     def until(self, end: bytes) -> bytes:
         """Read up to and with these bytes; nothing where the connection ended."""
@@ -220,7 +221,7 @@ class _Reader:
             yield piece
 
     def _fill(self) -> bool:
-        if self._caller in {descriptor for descriptor, _ in self._poll.poll()}:
+        if self._other in {descriptor for descriptor, _ in self._poll.poll()}:
             raise ConnectionResetError
         more = self._source.recv(_READ_BYTES)
         self._buffer += more
@@ -255,7 +256,8 @@ class _Head:
 
 def _chunks(reader: _Reader) -> Iterator[bytes]:
     while True:
-        head = reader.until(b"\r\n")
+        if not (head := reader.until(b"\r\n")):
+            raise ConnectionResetError
         yield head
         size_bytes = int(head.partition(b";")[0], 16)
         if size_bytes == 0:

@@ -1,0 +1,99 @@
+"""End the engine, or the whole host, at every changing engine call of an update, start it again, and look how it ends.
+
+Runs are brought to one call each and held there, so that one outage is tried at all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.engine_proxy import Fault
+from tests.integration.scenarios import SCENARIOS
+from tests.integration.sweeping import Sweep
+from tests.integration.swept_run import Run
+from tests.testbed.engine import NEW, OLD
+from tests.testbed.parts import STORE_VERSION, Parts
+
+pytestmark = pytest.mark.timeout(7200)
+
+AFTER = [(Fault.ANSWER_LOST,)]
+EVERYWHERE = [
+    pytest.param(kind, id=kind, marks=pytest.mark.sweep) for kind in (NEW.version, OLD.version, STORE_VERSION)
+]
+Swept = Callable[[str, str], Sweep]
+
+
+def killed(sweep: Sweep) -> Callable[[Sequence[Run]], None]:
+    """Kill the engine and start it, while the daemons wait for its answers."""
+
+    def outage(runs: Sequence[Run]) -> None:
+        sweep.engine.kill()
+        sweep.engine.start()
+        for run in runs:
+            run.proxy.disarm()
+
+    return outage
+
+
+def restarted(sweep: Sweep) -> Callable[[Sequence[Run]], None]:
+    """Stop the engine as a service manager does and start it, while the daemons wait for its answers."""
+
+    def outage(runs: Sequence[Run]) -> None:
+        sweep.engine.restart()
+        for run in runs:
+            run.proxy.disarm()
+
+    return outage
+
+
+def rebooted(sweep: Sweep, testbed: Parts, kind: str) -> Callable[[Sequence[Run]], None]:
+    """Pull the plug of the host: daemons, engine and containers end, and are started again as their policies say."""
+
+    def outage(runs: Sequence[Run]) -> None:
+        for run in runs:
+            run.world.daemon.kill()
+            run.proxy.disarm()
+        sweep.engine.reboot()
+        testbed.engine(kind)  # which lets it see the registries again
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(lambda run: run.world.daemon.start(wait=False), runs))
+
+    return outage
+
+
+def comes_to_rest(run: Run) -> None:
+    """Hold that it ends as it should; where it was taken back with nothing held against the image, after a hint."""
+    run.world.daemon.until(run.world.daemon.is_ready, "the daemon is ready")
+    run.await_rest(also=("rolled_back: ",))
+    if not run.is_at_rest():
+        run.hint()
+        run.await_rest()
+    run.check()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_an_engine_that_is_killed_changes_nothing_of_the_end(kind: str, name: str, swept: Swept) -> None:
+    """The daemon lives on. The engine's next start ends every container, and starts again what has `always` only."""
+    sweep = swept(kind, name)
+    sweep.under("always")
+    sweep.try_all_at_once(sweep.points(AFTER), outage=killed(sweep), end=comes_to_rest)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_an_engine_that_is_restarted_changes_nothing_of_the_end(kind: str, name: str, swept: Swept) -> None:
+    """As its upgrade does: the engine ends its containers and starts them as their policies say."""
+    sweep = swept(kind, name)
+    sweep.try_all_at_once(sweep.points(AFTER), outage=restarted(sweep), end=comes_to_rest)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_a_reboot_of_the_host_changes_nothing_of_the_end(kind: str, name: str, swept: Swept, testbed: Parts) -> None:
+    """Everything is down, and the daemon comes back to a rollout that it was in the middle of."""
+    sweep = swept(kind, name)
+    sweep.try_all_at_once(sweep.points(AFTER), outage=rebooted(sweep, testbed, kind), end=comes_to_rest)
