@@ -8,8 +8,8 @@ from hypothesis import settings
 TESTS = Path(__file__).parent
 FOLDER_TIMEOUT_SECONDS = {"integration": 120, "e2e": 600}
 
-# A contract is no test file by its name, yet a failure in it should show its values.
-pytest.register_assert_rewrite("tests.journal_contract")
+# These are no test files by their names, yet a failure in them should show its values.
+pytest.register_assert_rewrite("tests.journal_contract", "tests.integration.swept_run")
 
 # The time limit of a test is pytest's; one slow example on a busy machine is no failure.
 settings.register_profile("sidecar", deadline=None)

@@ -29,7 +29,7 @@ _REFUSAL = (
 
 
 class Fault(StrEnum):
-    """What goes wrong with a call; all but the last end the connection without an answer."""
+    """What goes wrong with a call; all but the last two end the connection without an answer."""
 
     CALL_LOST = "before"
     """The engine never hears of it."""
@@ -39,6 +39,8 @@ class Fault(StrEnum):
     """The engine has done it and said so."""
     REFUSED = "refused"
     """The engine never hears of it, and the caller gets an error 500."""
+    DELAYED = "delayed"
+    """The engine has done it, and the caller hears of it only once it is released."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +155,10 @@ class EngineProxy:
         whole = b"".join(answer)
         if call.is_creation and b'"Id":"' in whole:
             self.on_created(whole.partition(b'"Id":"')[2].partition(b'"')[0].decode())
-        if trap is not None:
-            return self._spring(trap)
+        if trap is not None and not self._spring(trap):
+            return False
         client.sendall(whole)
-        return True
+        return not answered.has_ended
 
     def _note(self, call: _Call) -> _Trap | None:
         """Keep the name of a changing call, and give the trap where it is the one to go wrong."""
@@ -173,7 +175,7 @@ class EngineProxy:
     def _spring(self, trap: _Trap) -> bool:
         trap.act()
         self.sprung.set()
-        return trap.fault is Fault.REFUSED
+        return trap.fault in (Fault.REFUSED, Fault.DELAYED)
 
     def _name_of(self, ident: str) -> str:
         try:

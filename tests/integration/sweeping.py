@@ -33,6 +33,7 @@ class Sweep:
     Attributes:
         calls: the changing calls of the undisturbed run, in order.
         tried: how many points were.
+        by_compose: the containers are those of a Compose project.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Sweep:
     folder: Path
     calls: list[str] = field(default_factory=list)
     tried: int = 0
+    by_compose: bool = False
 
     def under(self, policy: str) -> None:
         """Give the containers of all further runs another restart policy; but what removes itself can have none."""
@@ -117,7 +119,7 @@ class Sweep:
     @contextmanager
     def run(self, name: str) -> Iterator[Run]:
         """Make a run, and leave nothing of it."""
-        run = Run.make(self.scenario, self.engine, self.registry, self.folder / name)
+        run = Run.make(self.scenario, self.engine, self.registry, self.folder / name, by_compose=self.by_compose)
         try:
             yield run
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from tests.integration.world import World, free_port
 from tests.testbed import images
 from tests.testbed.api import Api, ApiError
 from tests.testbed.engine import Engine
+from tests.testbed.errors import PartError
 from tests.testbed.registry import Registry
 
 SETTINGS = {"SIDECAR_DEBOUNCE_SECONDS": "0.1"}
@@ -98,8 +100,10 @@ class Run:
     is_image_left: bool = False
 
     @classmethod
-    def make(cls, scenario: Scenario, engine: Engine, registry: Registry, folder: Path) -> Run:
-        """Make everything but the update."""
+    def make(
+        cls, scenario: Scenario, engine: Engine, registry: Registry, folder: Path, *, by_compose: bool = False
+    ) -> Run:
+        """Make everything but the update; the containers as a Compose project, if so asked."""
         folder.mkdir()
         name = f"web-{folder.name}"
         proxy = EngineProxy(engine.socket, folder / "engine.sock")
@@ -107,7 +111,12 @@ class Run:
         daemon = Daemon(engine, folder, port=free_port(), environ=settings)
         run = cls(scenario, World(engine, registry, daemon, tag=f"{name}:1"), name, proxy)
         proxy.on_created = run.note_volumes
-        run.start_container()
+        run.push_first()
+        if by_compose:
+            compose_up(run)
+        else:
+            run.start_container()
+        run.note_before()
         return run
 
     @property
@@ -127,28 +136,40 @@ class Run:
 
     # --- before -----------------------------------------------------------------------------------------------------
 
-    def start_container(self) -> None:
-        """Run the container on version 1, with something in its volume, and what goes with it."""
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of the container."""
+        return {**LABELS, **self.scenario.labels, "sidecar.scope": self.name}
+
+    def push_first(self) -> None:
+        """Push version 1, and the image of what goes with it."""
         self.world.push_image("1", images.web(f"{self.name}-1", health=PATIENT, Volumes={"/data": {}}))
+        if self.peers:
+            images.push(self.world.registry, images.base(), PEER)
+
+    def note_before(self) -> None:
+        """Put something into its volume, and remember how everything was."""
+        marker = images.packed({MARKER: "data"}).content
+        self.api.request("PUT", f"/containers/{self.name}/archive", query={"path": "/"}, body=marker)
+        self.before = self.inspect()
+        self.peers_before = {name: self.inspect(name) for name in self.peers}
+        self.note_volumes(self.name)
+
+    def start_container(self) -> None:
+        """Run the container on version 1, and what goes with it."""
         self._pull(self.world.ref)
         host = {"RestartPolicy": self.scenario.restart, "AutoRemove": self.scenario.removes_itself}
-        labels = {**LABELS, **self.scenario.labels, "sidecar.scope": self.name}
-        body: dict[str, Any] = {"Image": self.world.ref, "Labels": labels, "HostConfig": host}
+        body: dict[str, Any] = {"Image": self.world.ref, "Labels": self.labels, "HostConfig": host}
         if self.scenario.is_start_first:
             self.api.post("/networks/create", {"Name": self.network, "CheckDuplicate": True})
             host["NetworkMode"] = self.network
             body["NetworkingConfig"] = {"EndpointsConfig": {self.network: {"Aliases": [ALIAS]}}}
         self._start(self.name, body)
-        marker = images.packed({MARKER: "data"}).content
-        self.api.request("PUT", f"/containers/{self.name}/archive", query={"path": "/"}, body=marker)
         self._start_peers()
-        self.before = self.inspect()
-        self.peers_before = {name: self.inspect(name) for name in self.peers}
 
     def _start_peers(self) -> None:
         if not self.peers:
             return
-        images.push(self.world.registry, images.base(), PEER)
         self._pull(self.world.registry.reference(PEER))
         shares = {f"{self.name}-net": {"NetworkMode": f"container:{self.name}"}}
         shares[f"{self.name}-vol"] = {"VolumesFrom": [self.name]}
@@ -179,7 +200,7 @@ class Run:
                 self.api.delete(f"/containers/{container['Id']}", force=True, v=True)
         for mount in self.before.get("Mounts", ()):
             self.api.delete(f"/volumes/{mount['Name']}", force=True)
-        if self.scenario.is_start_first:
+        if self.network in self.before["NetworkSettings"]["Networks"]:
             with suppress(ApiError):  # it was taken away with the container
                 self.api.delete(f"/networks/{self.network}")
 
@@ -192,8 +213,8 @@ class Run:
         """List what bears the container's name, or one that was made from it, and what goes with it."""
         family = {f"/{name}" for name in (self.name, *self.peers)}
         found = self.api.get("/containers/json", all=True)
-        # Behind a dot is what Sidecar adds to a name, before an underscore what Compose does.
-        return [each for each in found if own_part(each["Names"]) in family]
+        project = {"com.docker.compose.project": self.name}.items()
+        return [each for each in found if own_part(each["Names"]) in family or project <= each["Labels"].items()]
 
     def note_volumes(self, ident: str) -> None:
         """Remember the volumes of a container that has just been created."""
@@ -281,6 +302,12 @@ class Run:
         target = self.target()
         is_judged = target is not None and target["available"] == self.digest and target["reason"].startswith(words)
         return target is not None and is_judged and target["phase"] == ""
+
+    def is_healthy(self) -> bool:
+        """Say whether the container in its place is."""
+        with suppress(PartError, OSError):
+            return bool(self.inspect()["State"].get("Health", {}).get("Status") == "healthy")
+        return False
 
     def await_rest(self, *, also: tuple[str, ...] = ()) -> None:
         """Wait until nothing more will happen by itself."""
@@ -398,3 +425,24 @@ class Run:
 def own_part(names: Sequence[str]) -> str:
     """Give a container's own name without what Sidecar adds to it; links of others are names, too."""
     return next((name.partition(".")[0] for name in names if name.count("/") == 1), "")
+
+
+def compose_up(run: Run) -> None:
+    """Make the containers of a run as a Compose project, each under the name that it would have without."""
+    own = {"restart": run.scenario.restart["Name"], "networks": {"default": {"aliases": [ALIAS]}}}
+    services: dict[str, Any] = {
+        "web": {"image": run.world.ref, "container_name": run.name, "labels": run.labels, **own},
+    }
+    sharing: list[dict[str, Any]] = [{"network_mode": "service:web"}, {"volumes_from": ["web"]}]
+    for name, shares in zip(run.peers, sharing, strict=bool(run.peers)):
+        idle = {"command": ["sleep", "9999"], "stop_signal": "SIGKILL", "restart": "always"}
+        image = run.world.registry.reference(PEER)
+        services[name.rpartition("-")[2]] = {"image": image, "container_name": name, **idle, **shares}
+    content = {"name": run.name, "services": services, "networks": {"default": {"name": run.network}}}
+    (run.world.daemon.folder / "compose.yaml").write_text(json.dumps(content))
+    compose(run, "up", "--detach")
+
+
+def compose(run: Run, *arguments: str) -> None:
+    """Run Compose on the project of a run."""
+    run.world.engine.compose("--progress", "plain", *arguments, cwd=run.world.daemon.folder)

@@ -71,6 +71,8 @@ def comes_to_rest(run: Run) -> None:
     if not run.is_at_rest():
         run.hint()
         run.await_rest()
+    # Where nothing was in hand the engine has just started it, and nobody waits for its health.
+    run.world.daemon.until(run.is_healthy, f"{run.name} is healthy again")
     run.check()
 
 

@@ -1,0 +1,145 @@
+"""People, and another Sidecar, act at every changing engine call of an update, and nothing is lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from tests.integration.daemon import Daemon
+from tests.integration.engine_proxy import Fault
+from tests.integration.sweeping import Point, Sweep
+from tests.integration.swept_run import MARKER, PATIENCE_SECONDS, SETTINGS, Run, compose
+from tests.integration.world import free_port
+from tests.testbed.engine import NEW, OLD
+from tests.testbed.errors import PartError
+from tests.testbed.parts import STORE_VERSION
+
+pytestmark = pytest.mark.timeout(7200)
+
+# What asks for the service; and what takes it away, so that it may stay away.
+KEEPING = ("up --detach", "start", "restart", "docker restart", "docker update --restart=always")
+REMOVING = ("down", "docker rm --force")
+EVERYWHERE = [
+    pytest.param(kind, id=kind, marks=pytest.mark.sweep) for kind in (NEW.version, OLD.version, STORE_VERSION)
+]
+# `--rm` is not Compose's, and what is rolled back is the same to people as what is updated.
+MEDDLED = ("update", "start-first", "dependents")
+Swept = Callable[[str, str], Sweep]
+
+
+def act(run: Run, command: str) -> None:
+    """Do what a person does; that it fails, because a name is taken at that moment, is theirs to bear."""
+    with suppress(PartError):
+        if command.startswith("docker "):
+            run.world.engine.docker(*command.split()[1:], run.name)
+        else:
+            compose(run, *command.split())
+
+
+def names(run: Run) -> list[str]:
+    """Name what is there of a run."""
+    return sorted(name.removeprefix("/") for each in run.containers() for name in each["Names"] if name.count("/") == 1)
+
+
+def is_whole(run: Run) -> bool:
+    """Say whether the new version runs, under its name and with all that goes with it, and nothing else is there."""
+    if names(run) != sorted((run.name, *run.peers)):
+        return False
+    with suppress(PartError):  # it was taken away at that moment
+        found = [run.inspect(name) for name in (run.name, *run.peers)]
+        is_new = f"VERSION={run.name}-2" in found[0]["Config"]["Env"]
+        return is_new and all(each["State"]["Status"] == "running" for each in found)
+    return False
+
+
+def is_gone(run: Run) -> bool:
+    """Say whether the container is not there, and nothing that was made for its update is."""
+    return not any(name == run.name or ".sidecar-" in name for name in names(run))
+
+
+def is_quiet(run: Run) -> bool:
+    """Say whether no rollout is open."""
+    status, body = run.world.daemon.get("/api/v1/targets")
+    return status == 200 and all(target["phase"] == "" for target in body["targets"])
+
+
+def meddled(command: str, *, may_be_gone: bool) -> Callable[[Run, Point], None]:
+    """Give what lets a person act at a point, and holds what is left then."""
+
+    def disturb(run: Run, point: Point) -> None:
+        number, (fault,) = point
+        run.hold_at(number, fault)
+        act(run, command)
+        run.proxy.release()
+        daemon = run.world.daemon
+
+        def is_over() -> bool:
+            return is_quiet(run) and (is_whole(run) or (may_be_gone and is_gone(run)))
+
+        daemon.until(is_over, f"{run.name} is whole after {command!r}", seconds=PATIENCE_SECONDS)
+        assert daemon.lines("pass.crashed") == []
+        if not is_gone(run):
+            check_left(run)
+
+    return disturb
+
+
+def check_left(run: Run) -> None:
+    """Its data are where they were; the network that it is on is its own."""
+    if run.before["Id"] and not run.scenario.is_rolled_back:
+        run.api.request("GET", f"/containers/{run.name}/archive", query={"path": MARKER})
+    assert run.inspect()["NetworkSettings"]["Networks"].keys() == run.before["NetworkSettings"]["Networks"].keys()
+
+
+def joined(run: Run, point: Point) -> None:
+    """Let another Sidecar, which knows nothing of the first, look after the same container from a point on."""
+    number, (fault,) = point
+    run.hold_at(number, fault)
+    folder = run.world.daemon.folder / "other"
+    folder.mkdir()
+    settings = {**SETTINGS, "SIDECAR_SCOPE": run.name}
+    other = Daemon(run.world.engine, folder, port=free_port(), environ=settings)
+    try:
+        other.start()
+        other.until(lambda: other.lines("target.held") or other.lines("rollout.started"), "the other one has looked")
+        run.proxy.release()
+
+        def is_over() -> bool:
+            targets = other.get("/api/v1/targets")[1]["targets"]
+            return is_whole(run) and is_quiet(run) and all(target["phase"] == "" for target in targets)
+
+        run.world.daemon.until(is_over, f"{run.name} is whole beside another Sidecar", seconds=PATIENCE_SECONDS)
+        check_left(run)
+        assert [*run.world.daemon.lines("pass.crashed"), *other.lines("pass.crashed")] == []
+    finally:
+        other.kill()
+
+
+DELAYED = [(Fault.DELAYED,)]
+
+
+def test_compose_brings_up_what_is_being_started_first(swept: Swept) -> None:
+    """The form for every day: `docker compose up` at every fourth call."""
+    sweep = swept(NEW.version, "start-first")
+    sweep.by_compose = True
+    sweep.try_all(sweep.points(DELAYED, every=4), meddled("up --detach", may_be_gone=False))
+
+
+@pytest.mark.parametrize("command", [*KEEPING, *REMOVING])
+@pytest.mark.parametrize("name", MEDDLED)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_whatever_people_do_at_any_call_loses_nothing(kind: str, name: str, command: str, swept: Swept) -> None:
+    """What asks for the service ends with it updated; what takes it away ends so, or with no trace of it."""
+    sweep = swept(kind, name)
+    sweep.by_compose = True
+    sweep.try_all(sweep.points(DELAYED), meddled(command, may_be_gone=command in REMOVING))
+
+
+@pytest.mark.parametrize("name", MEDDLED)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_another_sidecar_at_any_call_does_no_harm(kind: str, name: str, swept: Swept) -> None:
+    """One of the two updates it, and the other waits or finds it done."""
+    sweep = swept(kind, name)
+    sweep.try_all(sweep.points(DELAYED), joined)
