@@ -109,8 +109,16 @@ def openapi(title: str, *, version: str, root_path: str = "", watchtower: bool =
 
 def _operations() -> Iterator[_Operation]:
     yield from _hooks()
-    text = {"type": "string"}
-    api = partial(_Operation, failures=_API_FAILURES, needs_token=True)
+    yield from _looks()
+    yield from _acts()
+
+
+_api = partial(_Operation, failures=_API_FAILURES, needs_token=True)
+
+
+def _looks() -> Iterator[_Operation]:
+    """Describe what shows targets and changes nothing."""
+    api, text = _api, {"type": "string"}
     yield api(
         method="get", path=PREFIX + "/targets", summary="What is managed, and what is not", answer=_ref("TargetsView")
     )
@@ -132,6 +140,11 @@ def _operations() -> Iterator[_Operation]:
         answer=_ref("PlanView"),
         parameters=(_query("ref", text, "An image reference, a target, or a Compose service; all without it."),),
     )
+
+
+def _acts() -> Iterator[_Operation]:
+    """Describe what is asked for, and what came of it."""
+    api, text = _api, {"type": "string"}
     yield api(
         method="post",
         path=PREFIX + "/updates",
