@@ -82,8 +82,9 @@ def command_line(request: CreateRequest, name: str, *, api: Api, is_started: boo
     body = request.body
     later = [(each.network, each.endpoint) for each in request.connects]
     at_create = list(body["NetworkingConfig"]["EndpointsConfig"].items())
-    # A link of a network beyond the first has an option only there.
-    later += [(network, endpoint) for network, endpoint in at_create[1:] if (endpoint or {}).get("Links")]
+    # A link of a network beyond the first has an option only there; beside the default one `create` takes no other.
+    is_default_first = bool(at_create) and at_create[0][0] == "bridge"
+    later += [each for each in at_create[1:] if is_default_first or (each[1] or {}).get("Links")]
     joins = [[*_join(endpoint or {}), network, name] for network, endpoint in later]
     is_run = is_started and not joins and not any(map(body.get, _ATTACHED))
     made = chain(

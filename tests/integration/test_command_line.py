@@ -109,6 +109,13 @@ def unexpected(found: Changes, said: CommandLine) -> dict[str, Any]:
         each.field.replace("NetworkingConfig.EndpointsConfig", "NetworkSettings.Networks") for each in said.unsaid
     )
     fields = tuple(".".join(name.split(".")[:2]) for name in named)
+    found = {path: pair for path, pair in found.items() if still_differs(path, pair)}
     found = {path: pair for path, pair in found.items() if BY_THE_CLIENT.get(path) != pair}
     process = ("Args", "Path", "NetworkSettings.Ports.")  # what entry point and command say; ports the engine chose
     return {path: pair for path, pair in found.items() if not path.startswith((*fields, *process))}
+
+
+def still_differs(path: str, pair: tuple[Any, Any]) -> bool:
+    """Say whether a pair still differs where the client does not keep the order of what is a set."""
+    sets = ("HostConfig.Ulimits", "HostConfig.CapAdd", "HostConfig.CapDrop")
+    return path not in sets or sorted(map(repr, pair[0] or [])) != sorted(map(repr, pair[1] or []))

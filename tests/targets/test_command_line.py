@@ -344,6 +344,16 @@ def test_a_link_of_a_further_network_is_connected_afterwards():
     assert line.lines[1:] == ["docker network connect --link p:q two web", "docker start web"]
 
 
+def test_what_stands_beside_the_default_network_is_connected_afterwards():
+    """The client refuses to have both made at once."""
+    line = command_line(requested(None, {"NetworkMode": "default"}, {"bridge": {}, "two": {}}), "web", api=NEW)
+    assert line.lines == [
+        "docker create --name web app:1",
+        "docker network connect two web",
+        "docker start web",
+    ]
+
+
 @pytest.mark.parametrize(
     "mode, endpoints, field",
     [
