@@ -118,4 +118,14 @@ def unexpected(found: Changes, said: CommandLine) -> dict[str, Any]:
 def still_differs(path: str, pair: tuple[Any, Any]) -> bool:
     """Say whether a pair still differs where the client does not keep the order of what is a set."""
     sets = ("HostConfig.Ulimits", "HostConfig.CapAdd", "HostConfig.CapDrop")
+    if path.startswith("HostConfig.Mounts.") and all(pair):
+        return without_empty_driver(pair[0]) != without_empty_driver(pair[1])
     return path not in sets or sorted(map(repr, pair[0] or [])) != sorted(map(repr, pair[1] or []))
+
+
+def without_empty_driver(mount: Json) -> Json:
+    """Leave out a driver that the client writes down though none was asked for."""
+    options = {
+        key: value for key, value in (mount.get("VolumeOptions") or {}).items() if value not in ({}, {"Name": ""})
+    }
+    return {**mount, "VolumeOptions": options}
