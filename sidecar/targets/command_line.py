@@ -175,6 +175,8 @@ def _networks(host: Json, endpoints: Sequence[tuple[str, Json | None]]) -> Said:
     long = [*_pairs_of("driver-opt", asked.get("DriverOpts")), *_priority(asked)]
     if long:
         yield from ("--network", csv_list(iter((f"name={network}", *long))))
+    elif mode == "bridge" and host.get("Links"):  # the client takes links only where that network is not named
+        yield Unsaid("HostConfig.NetworkMode", "default, which is the same network")
     elif mode != "default" or first != "bridge":
         yield from ("--network", network)
     yield from _addressed(asked, alias="--network-alias")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -161,6 +161,12 @@ def _acts() -> Iterator[_Operation]:
         answer=_ref("ReleaseView"),
         sent=_ref("UpdateRequest"),
     )
+    yield from _memory(api)
+
+
+def _memory(api: Callable[..., _Operation]) -> Iterator[_Operation]:
+    """Describe what is asked of what happened, and of what happens."""
+    text = {"type": "string"}
     rows = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
     yield api(
         method="get",

@@ -344,6 +344,12 @@ def test_a_link_of_a_further_network_is_connected_afterwards():
     assert line.lines[1:] == ["docker network connect --link p:q two web", "docker start web"]
 
 
+def test_links_of_the_default_network():
+    """The client takes them only where that network is not named."""
+    host = {"NetworkMode": "bridge", "Links": ["p:q"]}
+    assert said(host=host, endpoints={"bridge": {}}) == ("--link p:q", ["HostConfig.NetworkMode"])
+
+
 def test_what_stands_beside_the_default_network_is_connected_afterwards():
     """The client refuses to have both made at once."""
     line = command_line(requested(None, {"NetworkMode": "default"}, {"bridge": {}, "two": {}}), "web", api=NEW)
