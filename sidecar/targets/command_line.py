@@ -154,6 +154,7 @@ def _process(body: Json) -> Said:
         yield from ("--entrypoint", first)
         if rest:
             yield Unsaid("Config.Entrypoint", "its further words are given with the command; it runs the same")
+            yield Unsaid("Config.Cmd", "it begins with the further words of the entry point")
         command = [*rest, *command]
     yield from (body["Image"], *command)
 

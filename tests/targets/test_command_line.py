@@ -253,7 +253,7 @@ def test_that_nothing_is_hidden_is_one_option():
         (None, None, "app:1", []),
         (None, ["serve", ""], "app:1 serve ''", []),
         (["/a"], None, "--entrypoint /a app:1", []),
-        (["/a", "b"], ["c"], "--entrypoint /a app:1 b c", ["Config.Entrypoint"]),
+        (["/a", "b"], ["c"], "--entrypoint /a app:1 b c", ["Config.Entrypoint", "Config.Cmd"]),
         ([""], ["c"], "--entrypoint '' app:1 c", []),
         ([], ["c"], "--entrypoint '' app:1 c", []),
         ([], None, "app:1", ["Config.Entrypoint"]),
