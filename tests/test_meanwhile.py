@@ -10,7 +10,7 @@ from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient
 from tests.fakes import Behaviour, FakeEngine, image_id
-from tests.test_crash import LABELS, TARGET, World, at_rest
+from tests.test_crash import LABELS, REF, TARGET, World, at_rest
 
 WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
 
@@ -119,3 +119,23 @@ async def test_a_candidate_that_is_made_again_is_made_by_the_first_plan() -> Non
     world.engine.watch = after("restart policy web no", lambda engine: engine.containers.popitem())
     await world.live()
     at_rest(world, "b")
+
+
+PROJECT = {"com.docker.compose.project": "shop"}
+
+
+@pytest.mark.parametrize("strategy", ["stop-first", "start-first"])
+async def test_what_compose_left_half_made_before_the_new_one_was_started_is_finished(strategy: str) -> None:
+    """It took old and new for two of its own, removed both, and failed to name the third: that one comes to run."""
+    labels = LABELS | PROJECT | {"sidecar.strategy": strategy, "sidecar.start-first-volumes": "true"}
+    world = World(labels=labels)
+
+    def recreate(engine: FakeEngine) -> None:
+        engine.containers.clear()
+        engine.run(f"{world.old_id[:12]}_web", REF, labels=labels, restart="always", state="created")
+
+    act = after("tag", recreate)
+    world.engine.watch = lambda engine: act(engine) if "create web.sidecar-new" in engine.calls else None
+    await world.live()
+    (left,) = world.engine.containers.values()
+    assert (left["name"], left["image"], left["up"]) == ("web", image_id("b"), True)

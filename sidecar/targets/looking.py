@@ -28,18 +28,21 @@ async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
     now, current = await _inspect(engine, name)
     if rollout is None:
         return Look(now=now, current=current)
-    if current is None and is_changed_by_others(rollout, None):
-        now, current = await _replacement(engine, name, rollout)
     at_candidate, candidate = await _inspect(engine, name + CANDIDATE_SUFFIX)
     at_parked, parked = await _inspect(engine, name + PARKED_SUFFIX)
+    # One that removes itself is gone without anybody's doing; any other is put aside by us before it leaves its place.
+    was_removed = parked is None and rollout.from_.instance is not None and not rollout.auto_remove
+    if current is None and (was_removed or is_changed_by_others(rollout, None)):
+        now, current = await _replacement(engine, name, rollout)
     now = max(now, at_candidate, at_parked) or await engine.ping()
     return Look(now=now, current=current, candidate=candidate, parked=parked)
 
 
 async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:
-    """Look for what Compose has made to bear the name since ours bore it."""
+    """Look for what Compose has made to bear the name since ours bore it, or since the rollout began."""
+    since = rollout.goal_started_at if rollout.goal_started_at is not None else rollout.started_at
     entries = await engine.list_containers(filters={"name": [f"_{name}"]})
-    found = replacement_of(name, entries, since=rollout.goal_started_at)
+    found = replacement_of(name, entries, since=since)
     inspected = await engine.inspect_container(found) if found is not None else None
     return (inspected[1], inspected[0]) if inspected is not None else (0.0, None)
 
