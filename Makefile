@@ -104,8 +104,8 @@ bench: packages $(BENCH_STAMP) ## measure: requests a second beside other design
 image: ## build the container image; IMAGE=name:tag
 	docker build --tag $(IMAGE) .
 
-sweep: packages ## kill the daemon around every engine call on the engines that `integration` leaves out: minutes
-	$(call timed,sweep,$(BIN)/pytest -m sweep tests/integration $(ARGS))
+sweep: packages ## let everything go wrong at every engine call of every kind of update, on every engine: hours
+	$(call timed,sweep,$(BIN)/pytest -m sweep $(if $(findstring tests/,$(ARGS)),,tests/integration) $(ARGS))
 
 tidy: $(STAMP) ## remove what killed test runs left on this machine
 	$(TIDY)

@@ -134,7 +134,7 @@ class Daemon:
     def _ask(self, request: urllib.request.Request) -> tuple[int, Any]:
         request.add_header("Authorization", f"Bearer {ADMIN_TOKEN}")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read() or b"null")

@@ -11,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from sidecar.core.rollout import NEXT, Phase
 from tests.integration.daemon import Daemon
 from tests.integration.engine_proxy import EngineProxy, Fault
 from tests.integration.scenarios import HOOKS, LABELS, PATIENT, Scenario
@@ -85,6 +86,7 @@ class Run:
         watch: looks that the service is never down, where that is promised.
         is_disturbed: the chosen call was made. What removes itself may be quicker than Sidecar, so that one is spared.
         is_image_left: the engine refused to remove the image that failed, which is asked for again by the next update.
+        may_lose_volumes: the engine removed containers by itself, and nobody knows which of their volumes are left.
     """
 
     scenario: Scenario
@@ -98,6 +100,7 @@ class Run:
     watch: Watch | None = None
     is_disturbed: bool = False
     is_image_left: bool = False
+    may_lose_volumes: bool = False
 
     @classmethod
     def make(
@@ -198,8 +201,9 @@ class Run:
         for container in self.containers():
             with suppress(ApiError):  # one that removes itself may be on its way
                 self.api.delete(f"/containers/{container['Id']}", force=True, v=True)
-        for mount in self.before.get("Mounts", ()):
-            self.api.delete(f"/volumes/{mount['Name']}", force=True)
+        known = {mount["Name"] for mount in self.before.get("Mounts", ())}
+        for name in known | (self.volumes if self.may_lose_volumes else set()):
+            self.api.delete(f"/volumes/{name}", force=True)
         if self.network in self.before["NetworkSettings"]["Networks"]:
             with suppress(ApiError):  # it was taken away with the container
                 self.api.delete(f"/networks/{self.network}")
@@ -302,6 +306,13 @@ class Run:
         target = self.target()
         is_judged = target is not None and target["available"] == self.digest and target["reason"].startswith(words)
         return target is not None and is_judged and target["phase"] == ""
+
+    def is_quiet(self) -> bool:
+        """Say whether every rollout that was begun has ended, of a container that is gone too; by what was told."""
+        ends = [f"rollout.{phase}" for phase in Phase if phase not in NEXT]
+        lines = self.world.daemon.lines()
+        begun = {line["rollout_id"] for line in lines if line["event"] == "rollout.started"}
+        return begun <= {line["rollout_id"] for line in lines if line["event"] in ends}
 
     def is_healthy(self) -> bool:
         """Say whether the container in its place is."""

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.engine_proxy import Fault
 from tests.integration.scenarios import SCENARIOS
 from tests.integration.sweeping import Sweep
-from tests.integration.swept_run import Run
+from tests.integration.swept_run import PATIENCE_SECONDS, Run
 from tests.testbed.engine import NEW, OLD
 from tests.testbed.parts import STORE_VERSION, Parts
 
@@ -67,6 +67,9 @@ def rebooted(sweep: Sweep, testbed: Parts, kind: str) -> Callable[[Sequence[Run]
 def comes_to_rest(run: Run) -> None:
     """Hold that it ends as it should; where it was taken back with nothing held against the image, after a hint."""
     run.world.daemon.until(run.world.daemon.is_ready, "the daemon is ready")
+    if run.scenario.removes_itself:
+        is_whole_or_gone(run)
+        return
     run.await_rest(also=("rolled_back: ",))
     if not run.is_at_rest():
         run.hint()
@@ -74,6 +77,25 @@ def comes_to_rest(run: Run) -> None:
     # Where nothing was in hand the engine has just started it, and nobody waits for its health.
     run.world.daemon.until(run.is_healthy, f"{run.name} is healthy again")
     run.check()
+
+
+def is_whole_or_gone(run: Run) -> None:
+    """Hold what is left of a container made with ``--rm``, which the engine removes as it starts.
+
+    What its rollout had in hand is made again from the journal; what it had not is gone, as it would be without us.
+    """
+    run.may_lose_volumes = True
+    daemon = run.world.daemon
+
+    def is_over() -> bool:
+        names = [name for each in run.containers() for name in each["Names"]]
+        return run.is_quiet() and (names == [] or (names == [f"/{run.name}"] and run.is_healthy()))
+
+    daemon.until(is_over, f"{run.name} is whole or gone", seconds=PATIENCE_SECONDS)
+    assert daemon.lines("pass.crashed") == []
+    is_in_hand = bool(daemon.lines("rollout.stepped")[1:]) and not daemon.lines("rollout.finishing")
+    # The second step is made once the candidate is on record.
+    assert run.containers() or not is_in_hand
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
