@@ -144,7 +144,7 @@ def _looks() -> Iterator[_Operation]:
 
 def _acts() -> Iterator[_Operation]:
     """Describe what is asked for, and what came of it."""
-    api, text = _api, {"type": "string"}
+    api = _api
     yield api(
         method="post",
         path=PREFIX + "/updates",
