@@ -48,9 +48,10 @@ class Actor:
             case calls.Create(is_old=is_old):
                 created = await self._create(target, rollout, is_old=is_old)
                 rollout = await self._fill(created, target, rollout, is_old=is_old)
-                return await self._learned(rollout, created, is_old=is_old)
+                return _learned(rollout, created, is_old=is_old)
             case calls.Adopt(container_id=found, is_old=is_old):
-                return await self._learned(rollout, found, is_old=is_old)
+                inspected = await self._engine.inspect_container(found)
+                return _learned(rollout, inspected[0] if inspected else {"Id": found}, is_old=is_old)
             case calls.RunHook(container_id=ident, hook=hook):
                 return await self._run_hook(rollout, hook, ident)
             case calls.SetRestartPolicy(container_id=ident, is_own=is_own):
@@ -99,23 +100,23 @@ class Actor:
 
     # --- the target ---------------------------------------------------------------------------------------------------
 
-    async def _create(self, target: Target, rollout: Rollout, *, is_old: bool, suffix: str = CANDIDATE_SUFFIX) -> str:
-        """Create one end under one of our names, by its configured reference and on exactly its image."""
+    async def _create(self, target: Target, rollout: Rollout, *, is_old: bool, suffix: str = CANDIDATE_SUFFIX) -> Json:
+        """Create one end under one of our names, by its configured reference and on exactly its image; inspect it."""
         plan = rollout.plan or {}
         request = CreateRequest.from_json(plan["restore" if is_old else "request"])
         if rollout.is_beside:
             request = request.unnamed()
         end, ref = rollout.from_ if is_old else rollout.to, ImageRef.parse(rollout.ref)
         await self._images.have(ref, end, platform=request.platform, target=target.id)
-        ident = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)
+        created = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)
         for note in request.notes:
             self._note(rollout, note)
-        return ident
+        return created
 
     async def _create_on(
         self, request: CreateRequest, name: str, end: Revision, *, ref: ImageRef | None, otherwise: str | None
-    ) -> str:
-        """Create a container; without a reference its own is the id of its image, which never means another one."""
+    ) -> Json:
+        """Create and inspect a container; without a reference its own is the id of its image, which means no other."""
         image_id = end.image_id or ""
         async with nullcontext() if ref is None else self._images.tagged(ref, image_id, otherwise=otherwise):
             try:
@@ -130,15 +131,16 @@ class Actor:
             raise Transient(msg)
         for connect in request.connects:
             await self._engine.connect_network(connect.network, ident, connect.endpoint)
-        return ident
+        # As it was created: somebody may have removed it by now, and what was made with it is still ours to clean.
+        return inspected[0]
 
-    async def _fill(self, ident: str, target: Target, rollout: Rollout, *, is_old: bool) -> Rollout:
+    async def _fill(self, created: Json, target: Target, rollout: Rollout, *, is_old: bool) -> Rollout:
         """Copy what Compose copied into the old one, and say how much of its own layer stays behind."""
         plan, ends = rollout.plan or {}, (rollout.from_.instance, rollout.to.instance)
         copied_bytes, copies = 0, plan.get("copies") or ()
-        if copies and (inspected := await self._engine.inspect_container(ident)) is not None:
+        if copies:
             sources = [end for end in ends if end is not None]
-            copied = await copy(self._engine, copies, sources=sources, container=inspected[0])
+            copied = await copy(self._engine, copies, sources=sources, container=created)
             if copied is None:  # nobody has them any more; better it runs without them than nothing at all
                 self._note(rollout, f"what Compose had copied is gone with {target.name}: {', '.join(copies)}")
                 rollout = replace(rollout, plan={**plan, "copies": []})
@@ -159,14 +161,6 @@ class Actor:
 
     def _note(self, rollout: Rollout, reason: str) -> None:
         self._events.publish("rollout.noted", target=rollout.target_id, rollout_id=rollout.id, reason=reason)
-
-    async def _learned(self, rollout: Rollout, ident: str, *, is_old: bool) -> Rollout:
-        """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
-        if is_old:
-            return replace(rollout, from_=replace(rollout.from_, instance=ident))
-        plan, inspected = rollout.plan or {}, await self._engine.inspect_container(ident)
-        made = reading.volumes_of(inspected[0]) - reading.volumes_of(plan["container"]) if inspected else set[str]()
-        return replace(rollout, to=replace(rollout.to, instance=ident), plan={**plan, "volumes": sorted(made)})
 
     async def _run_hook(self, rollout: Rollout, hook: str, ident: str) -> Rollout:
         await run_hook(self._engine, self._events, rollout, hook, ident)
@@ -215,10 +209,18 @@ class Actor:
         request = CreateRequest.from_json(planned["request"]).rebound(replaced)
         image_id, ref = planned["image_id"], planned["ref"] and ImageRef.parse(planned["ref"])
         end = Revision(image_id=image_id)
-        ident = await self._create_on(request, name + CANDIDATE_SUFFIX, end, ref=ref, otherwise=image_id)
-        copies = planned.get("copies")
-        if copies and (inspected := await self._engine.inspect_container(ident)) is not None:
-            await copy(self._engine, copies, sources=[planned["id"]], container=inspected[0])
+        created = await self._create_on(request, name + CANDIDATE_SUFFIX, end, ref=ref, otherwise=image_id)
+        if copies := planned.get("copies"):
+            await copy(self._engine, copies, sources=[planned["id"]], container=created)
+
+
+def _learned(rollout: Rollout, created: Json, *, is_old: bool) -> Rollout:
+    """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
+    if is_old:
+        return replace(rollout, from_=replace(rollout.from_, instance=created["Id"]))
+    plan = rollout.plan or {}
+    made = reading.volumes_of(created) - reading.volumes_of(plan["container"])
+    return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan={**plan, "volumes": sorted(made)})
 
 
 def _noted(rollout: Rollout, name: str, **done: bool) -> Rollout:
