@@ -67,6 +67,7 @@ def rebooted(sweep: Sweep, testbed: Parts, kind: str) -> Callable[[Sequence[Run]
 def comes_to_rest(run: Run) -> None:
     """Hold that it ends as it should; where it was taken back with nothing held against the image, after a hint."""
     run.world.daemon.until(run.world.daemon.is_ready, "the daemon is ready")
+    run.is_after_outage = True
     if run.scenario.removes_itself:
         is_whole_or_gone(run)
         return
@@ -84,7 +85,6 @@ def is_whole_or_gone(run: Run) -> None:
 
     What its rollout had in hand is made again from the journal; what it had not is gone, as it would be without us.
     """
-    run.may_lose_volumes = True
     daemon = run.world.daemon
 
     def is_over() -> bool:
@@ -110,8 +110,9 @@ def test_an_engine_that_is_killed_changes_nothing_of_the_end(kind: str, name: st
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("kind", EVERYWHERE)
 def test_an_engine_that_is_restarted_changes_nothing_of_the_end(kind: str, name: str, swept: Swept) -> None:
-    """As its upgrade does: the engine ends its containers and starts them as their policies say."""
+    """As its upgrade does: it stops its containers and starts them again, but what may end well by its policy."""
     sweep = swept(kind, name)
+    sweep.under("unless-stopped")
     sweep.try_all_at_once(sweep.points(AFTER), outage=restarted(sweep), end=comes_to_rest)
 
 
