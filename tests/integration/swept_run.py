@@ -87,7 +87,7 @@ class Run:
         is_disturbed: the chosen call was made. What removes itself may be quicker than Sidecar, so that one is spared.
         is_image_left: the engine refused to remove the image that failed, which is asked for again by the next update.
         is_after_outage: the engine was started anew. It may have removed containers made with ``--rm``, and nobody
-            knows which of their volumes are left; and one that has another's network is started only where that ran before.
+            knows which of their volumes are left; one that has another's network is started only where that ran before.
     """
 
     scenario: Scenario
