@@ -184,6 +184,7 @@ class FakeEngine:
         self.calls: list[str] = []
         self.fails: dict[str, Callable[[], Exception | None]] = {}
         self.watch: Callable[[FakeEngine], None] | None = None
+        self.lost_networks: set[str] = set()
         # How a command ends, by its text: its exit code, and how often it was run, and in which image.
         self.exits: dict[str, int | None] = {}
         self.ran: list[tuple[str, str]] = []
@@ -362,6 +363,9 @@ class FakeEngine:
                 raise NameConflict(f"the name {name} is taken", status=409)
             return self._make(body, name)
 
+    async def has_network(self, name: str) -> bool:
+        return name not in self.lost_networks
+
     async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
         each = self._get(container)
         with self._point(f"connect {each['name']} {network}"):
@@ -381,6 +385,8 @@ class FakeEngine:
                 each["error"], each["code"] = "exec: no such file", 127
                 self._auto_remove(each)
                 raise EngineError("exec: no such file", status=400)
+            if lost := self.lost_networks & each["networks"].keys():
+                raise EngineError(f"network {min(lost)} not found", status=404)
             if (of := _namespace_of(each)) is not None and not self.containers.get(of, {"up": False})["up"]:
                 raise EngineError(f"cannot join network of a non running container: {of}", status=409)
             self._settle(each)

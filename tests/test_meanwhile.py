@@ -139,3 +139,32 @@ async def test_what_compose_left_half_made_before_the_new_one_was_started_is_fin
     await world.live()
     (left,) = world.engine.containers.values()
     assert (left["name"], left["image"], left["up"]) == ("web", image_id("b"), True)
+
+
+@pytest.mark.parametrize("strategy", ["stop-first", "start-first"])
+@pytest.mark.parametrize("call", ["tag", "stop", "restart policy", "rename web web.sidecar-old"])
+async def test_a_stack_that_a_person_took_down_before_the_new_one_was_started_stays_down(
+    strategy: str, call: str
+) -> None:
+    """Containers and network are gone, as after `docker compose down`: nothing is left over, nor held against it."""
+    labels = LABELS | {"sidecar.strategy": strategy, "sidecar.start-first-volumes": "true"}
+    world = World(labels=labels, options={"networks": {"shop": {"Aliases": ["web"]}}, "NetworkMode": "shop"})
+
+    def take_down(engine: FakeEngine) -> None:
+        engine.containers.clear()
+        engine.lost_networks.add("shop")
+
+    act = after(call, take_down)
+    world.engine.watch = lambda engine: act(engine) if "create web.sidecar-new" in engine.calls else None
+    await world.live()
+    assert world.engine.containers == {}
+    assert world.phases()[-1] is Phase.ABANDONED
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
+
+
+async def test_where_only_the_containers_are_gone_it_is_made_again() -> None:
+    """A prune takes what is stopped, which is not what its owner wants of a container between stop and start."""
+    world = World(options={"networks": {"shop": {"Aliases": ["web"]}}, "NetworkMode": "shop"})
+    world.engine.watch = after("restart policy web no", lambda engine: engine.containers.clear())
+    await world.live()
+    at_rest(world, "b")

@@ -21,7 +21,7 @@ QUIET_SECONDS = 5.0
 
 def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     """Say what moves an open rollout forward: an engine call, a while, or a new value of it to be recorded."""
-    if is_changed_by_others(rollout, observed.instance):
+    if observed.is_taken_down or is_changed_by_others(rollout, observed.instance):
         return _leave(rollout, observed)
     if rollout.changed_at is not None:
         return replace(rollout, changed_at=None)  # what bears the name is one of ours again

@@ -118,6 +118,7 @@ class Observed:
         is_stopped: somebody stopped it, for its restart policy would have started it again.
         is_doubled: what a rollout put aside runs as well, for somebody started it.
         helper_failure: how the helper failed that is to update the container of this process; empty: it did not.
+        is_taken_down: somebody removed it, and a network of it, before the new one was started.
         ahead: the new one, as it is seen beside the old one that is in place.
         is_reachable: it has every name of the old one on every network.
         at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
@@ -136,6 +137,7 @@ class Observed:
     detail: str = ""
     is_stopped: bool = False
     is_doubled: bool = False
+    is_taken_down: bool = False
     helper_failure: str = ""
     ahead: Observed | None = None
     is_reachable: bool = True

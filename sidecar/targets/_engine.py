@@ -178,6 +178,16 @@ class Engine:
         created: Json = await self._name("/containers/create", params=params, json=body, use=an_object)
         return str(created["Id"])
 
+    async def has_network(self, name: str) -> bool:
+        """Say whether there is a network of this name or id."""
+        try:
+            await self._wire.fetch("GET", self._path(f"/networks/{_quoted(name)}"), use=nothing)
+        except EngineError as error:
+            if error.is_missing:
+                return False
+            raise
+        return True
+
     async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
         """Connect a container to a network."""
         body = {"Container": container, "EndpointConfig": endpoint}

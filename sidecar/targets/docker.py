@@ -110,7 +110,8 @@ class DockerDriver:
         seen = await look(self._engine, target.name, rollout)
         is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, seen))
         if seen.current is None:
-            return Observed(now=seen.now, state=State.MISSING, at_rest=is_at_rest)
+            taken = seen.is_taken_down
+            return Observed(now=seen.now, state=State.MISSING, is_taken_down=taken, at_rest=is_at_rest)
         in_place = await self._observed(target, seen.current, seen.now)
         ahead = None
         if rollout is not None and rollout.is_beside and seen.candidate is not None:
@@ -167,6 +168,7 @@ class DockerDriver:
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
             previous_image=previous,
             dependents=await self._dependents(rollout, seen),
+            is_taken_down=seen.is_taken_down,
             now=seen.now,
         )
 

@@ -6,21 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.core.gate import is_changed_by_others
-from sidecar.core.rollout import Rollout
+from sidecar.core.rollout import Phase, Rollout
 from sidecar.targets._engine import Engine
 from sidecar.targets.names import CANDIDATE_SUFFIX, PARKED_SUFFIX, replacement_of
+from sidecar.targets.spec import CreateRequest
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """The three containers of a target, inspected; and the engine's clock."""
+    """The three containers of a target, inspected; and the engine's clock.
+
+    Attributes:
+        is_taken_down: the old one of an update is gone though no call of ours removed it, and so is a network of it: as
+            after `docker compose down`. Where only containers are gone it may have been a prune.
+    """
 
     now: float
     current: Json | None
     candidate: Json | None = None
     parked: Json | None = None
+    is_taken_down: bool = False
 
 
 async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
@@ -35,7 +42,15 @@ async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
     if current is None and (was_removed or is_changed_by_others(rollout, None)):
         now, current = await _replacement(engine, name, rollout)
     now = max(now, at_candidate, at_parked) or await engine.ping()
-    return Look(now=now, current=current, candidate=candidate, parked=parked)
+    is_gone = was_removed and current is None and rollout.phase is Phase.UPDATING and rollout.superseded is None
+    is_taken_down = is_gone and rollout.is_begun and await _lacks_network(engine, rollout)
+    return Look(now=now, current=current, candidate=candidate, parked=parked, is_taken_down=is_taken_down)
+
+
+async def _lacks_network(engine: Engine, rollout: Rollout) -> bool:
+    request = (rollout.plan or {}).get("request")
+    wanted = CreateRequest.from_json(request).endpoints if request is not None else {}
+    return not all([await engine.has_network(name) for name in wanted])
 
 
 async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:

@@ -83,6 +83,7 @@ class Slots:
         tag_is_shared: another container of the same reference runs the new image, so the tag is not ours to move back.
         previous_image: what our own tag keeps as the image before the last update.
         dependents: whatever goes with it, those first that others have something of.
+        is_taken_down: somebody removed the old one, and a network of it, before the new one was started.
         now: the engine's clock.
     """
 
@@ -93,12 +94,13 @@ class Slots:
     tag_is_shared: bool = False
     previous_image: str | None = None
     dependents: tuple[Dependent, ...] = ()
+    is_taken_down: bool = False
     now: float = 0.0
 
 
 def next_call(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     """Give the next engine call, or None when the engine shows what the phase wants."""
-    if is_changed_by_others(rollout, slots.current.id if slots.current else None):
+    if slots.is_taken_down or is_changed_by_others(rollout, slots.current.id if slots.current else None):
         return _clear(rollout, slots)
     match rollout.phase:
         case Phase.UPDATING:

@@ -220,6 +220,15 @@ def test_what_a_person_removed_stays_removed(now: Rollout) -> None:
     assert next_phase(replace(now, changed_at=NOW - QUIET_SECONDS), GONE)[0] is Phase.ABANDONED
 
 
+def test_a_stack_that_a_person_took_down_stays_down() -> None:
+    """Before the new one was started it is told from a prune by its network, which is gone as well."""
+    gone = observed(state=State.MISSING, instance=None, is_taken_down=True)
+    left = replace(rollout(), changed_at=NOW)
+    assert next_step(rollout(), gone) == left
+    assert next_phase(left, replace(gone, now=NOW + QUIET_SECONDS))[0] is Phase.ABANDONED
+    assert next_step(rollout(), replace(gone, is_taken_down=False, at_rest=False)) == Step()
+
+
 def test_a_person_is_given_time_to_be_done() -> None:
     """Their tool removes and creates one after the other: what it is in the middle of is not touched."""
     noticed = next_step(GATED, GONE)

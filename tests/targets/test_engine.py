@@ -655,6 +655,16 @@ class TestChange:
         await engine.restart("web", grace_seconds=7)
         assert dict(fake.requests[-1].query) == {"t": "7"}
 
+    async def test_a_network_is_there_or_not(self, engine: Engine, fake: FakeEngine):
+        """What the engine does not know is not there; any other no is an error."""
+        fake.says("GET /v1.45/networks/shop", 200, {"Id": "1"})
+        assert await engine.has_network("shop")
+        fake.says("GET /v1.45/networks/shop", 404, {"message": "network shop not found"})
+        assert not await engine.has_network("shop")
+        fake.says("GET /v1.45/networks/shop", 500, {"message": "out of order"})
+        with pytest.raises(EngineError, match="out of order"):
+            await engine.has_network("shop")
+
     async def test_a_container_leaves_a_network(self, engine: Engine, fake: FakeEngine):
         """What is not on it is left alone; any other no is an error."""
         fake.sends("POST /v1.45/networks/shop/disconnect", 200)

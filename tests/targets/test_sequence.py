@@ -375,6 +375,12 @@ PEOPLE = [
         shown(STRANGER, None, OLD_PARKED),
         Remove("old-container", volumes=False),
     ),
+    (
+        "taken down with its network, what we made of it goes",
+        MADE,
+        shown(None, NEW_MADE, is_taken_down=True),
+        Remove("new-container", volumes=True),
+    ),
     ("gone, with nothing of ours left, it stays gone", replace(MADE, goal_started_at=1.0), shown(), None),
     ("what is not ours is not touched", MADE, shown(STRANGER, slot("x"), slot("y")), None),
     (
