@@ -71,7 +71,9 @@ def meddled(command: str, *, may_be_gone: bool) -> Callable[[Run, Point], None]:
 
         daemon.until(is_over, f"{run.name} is whole after {command!r}", seconds=PATIENCE_SECONDS)
         assert daemon.lines("pass.crashed") == []
-        if not is_gone(run):
+        if is_gone(run):
+            check_gone(run, run.calls()[number - 1])
+        else:
             check_left(run)
 
     return disturb
@@ -83,6 +85,15 @@ def check_left(run: Run) -> None:
     kept = {mount["Name"] for mount in (*run.inspect()["Mounts"], *run.before["Mounts"])}
     assert {volume["Name"] for volume in run.api.get("/volumes")["Volumes"]} & run.volumes <= kept
     assert run.inspect()["NetworkSettings"]["Networks"].keys() == run.before["NetworkSettings"]["Networks"].keys()
+
+
+def check_gone(run: Run, call: str) -> None:
+    """No volume is left of what was made for the update, unless it was taken away before anybody was told of it."""
+    kept = {mount["Name"] for mount in run.before["Mounts"]}
+    made = ({volume["Name"] for volume in run.api.get("/volumes")["Volumes"] or []} & run.volumes) - kept
+    assert not made or call.startswith("POST create")
+    for name in made:
+        run.api.delete(f"/volumes/{name}")
 
 
 def joined(run: Run, point: Point) -> None:
