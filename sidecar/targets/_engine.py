@@ -137,7 +137,8 @@ class Engine:
     async def changes(self, ident: str) -> list[Json]:
         """List what differs between a container's files and its image's."""
         path = self._path(f"/containers/{_quoted(ident)}/changes")
-        return await self._wire.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
+        found: list[Json] = await self._wire.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
+        return podman.changes(found) if self.is_podman else found
 
     async def stat_file(self, ident: str, path: str) -> Json | None:
         """Give name, size, mode and time of change of a file in a container; None when there is none."""

@@ -50,6 +50,7 @@ _OWN_ANNOTATIONS = (
     "org.systemd.property.",
 )
 # On the default network hardly anybody asks for an address, and on the others nobody can.
+_FILES_OF_ITS_OWN = ("/etc/passwd", "/etc/group")
 _WITHOUT_WISHES = frozenset({"podman", "host", "none", "pasta", "slirp4netns"})
 # Out of which Podman takes a network for whom nobody chose one: `default_subnet_pools`.
 _POOLS = tuple(
@@ -324,6 +325,13 @@ def notes(container: Json) -> Iterator[str]:
         if addresses or not any(shown):
             what = f"its address {addresses}" if addresses else "the address that it has while it runs"
             yield f"{what} on {name} was chosen by Podman or asked for, which Podman does not tell; it gets another one"
+
+
+def changes(found: Iterable[Json]) -> list[Json]:
+    """Leave out of a layer's changes the two files in which Podman itself enters a container's user."""
+    left = [change for change in found if change["Path"] not in _FILES_OF_ITS_OWN]
+    is_else = any(change["Path"].startswith("/etc/") for change in left)
+    return [change for change in left if is_else or change["Path"] != "/etc"]
 
 
 def holders(container: Json, others: Iterable[Json]) -> list[str]:

@@ -182,6 +182,13 @@ def test_an_address_is_kept_where_somebody_chose_the_subnet(address: str, prefix
     assert read(container(networks={"none": None}))["NetworkSettings"]["Networks"]["none"]["Aliases"] == []
 
 
+def test_the_entry_of_its_user_is_not_the_containers_own_writing():
+    """Podman writes a container's user into two files of its layer; what else was changed there is left."""
+    found = [{"Path": path, "Kind": 0} for path in ("/etc", "/etc/passwd", "/etc/group", "/etc/hosts.allow")]
+    assert [change["Path"] for change in podman.changes(found)] == ["/etc", "/etc/hosts.allow"]
+    assert podman.changes(found[:3]) == []
+
+
 def test_an_address_that_is_not_kept_is_said():
     """But on the default network, where hardly anybody asks for one; and of Docker nothing is said."""
     in_pool = {"IPAddress": "10.89.0.7", "IPPrefixLen": 24}
