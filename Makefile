@@ -33,7 +33,8 @@ AT_ONCE     := -n 2 --dist loadfile
 # The decisions: every branch of these is tested.
 PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py \
                sidecar/targets/written.py sidecar/targets/sequence.py sidecar/targets/dependents.py sidecar/targets/start_first.py sidecar/targets/calls.py \
-               sidecar/targets/command_line.py sidecar/targets/client_options.py sidecar/targets/recovery.py
+               sidecar/targets/command_line.py sidecar/targets/client_options.py sidecar/targets/client_mounts.py sidecar/targets/client_words.py \
+               sidecar/targets/recovery.py
 PURE_FILES  := $(wildcard $(PURE))
 comma       := ,
 

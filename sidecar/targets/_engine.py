@@ -24,12 +24,12 @@ from sidecar.targets import podman
 from sidecar.targets._answers import (
     an_array,
     an_object,
-    api_version_and_date,
     content,
     nothing,
     object_and_date,
     path_stat,
 )
+from sidecar.targets._session import NameConflict, Session
 from sidecar.targets._wire import EngineError, Silent, Wire
 from sidecar.targets.logtail import tail_of
 from sidecar.targets.pull import follow, is_refusal, without_secrets
@@ -39,11 +39,8 @@ __all__ = ["DEFAULT_URL", "Engine", "EngineError", "Json", "NameConflict"]
 Json = dict[str, Any]
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
-OLDEST_API: Final = (1, 41)
-"""Engine 20.10; older ones do not know the platform of a container to be created."""
 LAST_API_WITH_MAC: Final = (1, 51)
 
-_STOP_MARGIN_SECONDS = 30
 _REMOVAL_SECONDS = 30
 _PRUNE_SECONDS = 600
 _PULL_SILENCE_SECONDS = 600
@@ -51,30 +48,16 @@ _SIZE_SECONDS = 600
 _EVENT_SILENCE_SECONDS = 600
 _NO_END_SECONDS = 7 * 86400.0
 _LOG_BYTES = 64 * 1024
-# Podman answers 500 and these words: to a create, and to a rename.
-_NAME_TAKEN = ("that name is already in use", "UNIQUE constraint failed: ContainerConfig.Name")
-
-
-class NameConflict(EngineError):
-    """Another container has the name."""
 
 
 class Engine:
     """One engine. It may be restarted, or replaced by a newer one, and is used on as it is.
 
     Every method may raise ``Unreachable``, and ``EngineError`` where the engine says no.
-
-    Attributes:
-        api_version: the newest that the engine speaks; with an older one it drops what that did not know.
-        platform: operating system and architecture of the engine, as images name them: ``linux/amd64``.
-        is_podman: it is Podman behind its Docker-compatible API; what it shows is given in Docker's words.
     """
 
-    def __init__(self, wire: Wire) -> None:
-        self.api_version = OLDEST_API
-        self.platform = ""
-        self.is_podman = False
-        self._wire = wire
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @classmethod
     async def connect(cls, url: str | None = None, *, timeout_seconds: float = 60) -> Self:
@@ -85,43 +68,58 @@ class Engine:
             Misconfigured: it is too old, or the address is none.
         """
         url = url or DEFAULT_URL
-        engine = cls(Wire(url, new_client=lambda: _client(url), timeout_seconds=timeout_seconds))
+        session = Session(Wire(url, new_client=lambda: _client(url), timeout_seconds=timeout_seconds))
         try:
-            await engine._introduce()
+            await session.introduce()
         except BaseException:
-            await engine.close()
+            session.close()
             raise
-        return engine
+        return cls(session)
+
+    @property
+    def api_version(self) -> tuple[int, int]:
+        """The newest that the engine speaks; with an older one it drops what that did not know."""
+        return self._session.api_version
+
+    @property
+    def platform(self) -> str:
+        """Operating system and architecture of the engine, as images name them: ``linux/amd64``."""
+        return self._session.platform
+
+    @property
+    def is_podman(self) -> bool:
+        """It is Podman behind its Docker-compatible API; what it shows is given in Docker's words."""
+        return self._session.is_podman
 
     async def close(self) -> None:
         """Cut off what streams, and wait for nothing."""
-        self._wire.close()
+        self._session.close()
 
     async def ping(self) -> float:
         """Ask whether the engine is there, and notice when it has become another version; give its clock."""
-        return await self._greet()
+        return await self._session.greet()
 
     async def version(self) -> Json:
         """Give the engine's version, platform and the APIs it speaks."""
-        return await self._wire.fetch("GET", "/version", use=an_object)
+        return await self._session.version()
 
     async def info(self) -> Json:
         """Give what the engine says of itself and its host."""
-        return await self._wire.fetch("GET", self._path("/info"), use=an_object)
+        return await self._session.fetch("GET", "/info", use=an_object)
 
     async def list_containers(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
         """List containers, stopped ones too, without inspecting each."""
         params = {"all": 1, **_filtered(podman.filters(filters) if filters and self.is_podman else filters)}
-        return await self._wire.fetch("GET", self._path("/containers/json"), params=params, use=an_array)
+        return await self._session.fetch("GET", "/containers/json", params=params, use=an_array)
 
     async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
         """Give a container and the engine's clock as of that answer; None when there is none."""
         try:
             path = f"/containers/{_quoted(ident)}/json"
-            container, now = await self._wire.fetch("GET", self._path(path), use=object_and_date)
+            container, now = await self._session.fetch("GET", path, use=object_and_date)
             if self.api_version > LAST_API_WITH_MAC:
                 container["Config"]["MacAddress"] = await self._mac_address(path)
-            native = await self._natively(path)
+            native = await self._session.ask_podman(path)
         except EngineError as error:
             if error.is_missing:
                 return None
@@ -130,20 +128,20 @@ class Engine:
 
     async def written_bytes(self, ident: str) -> int:
         """Give the size of what a container wrote outside of its volumes; a large layer takes its time."""
-        path, request = self._path(f"/containers/{_quoted(ident)}/json"), {"params": {"size": 1}}
-        found: Json = await self._wire.fetch("GET", path, use=an_object, read_seconds=_SIZE_SECONDS, **request)
+        path, params = f"/containers/{_quoted(ident)}/json", {"size": 1}
+        found: Json = await self._session.fetch("GET", path, use=an_object, params=params, read_seconds=_SIZE_SECONDS)
         return int(found.get("SizeRw") or 0)
 
     async def changes(self, ident: str) -> list[Json]:
         """List what differs between a container's files and its image's."""
-        path = self._path(f"/containers/{_quoted(ident)}/changes")
-        found: list[Json] = await self._wire.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
+        path = f"/containers/{_quoted(ident)}/changes"
+        found: list[Json] = await self._session.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
         return podman.changes(found) if self.is_podman else found
 
     async def stat_file(self, ident: str, path: str) -> Json | None:
         """Give name, size, mode and time of change of a file in a container; None when there is none."""
         try:
-            return await self._wire.fetch("HEAD", self._archive(ident), use=path_stat, params={"path": path})
+            return await self._session.fetch("HEAD", _archive(ident), use=path_stat, params={"path": path})
         except EngineError as error:
             if error.status == requests.codes.not_found:  # the answer to a HEAD says no more
                 return None
@@ -151,18 +149,18 @@ class Engine:
 
     async def get_archive(self, ident: str, path: str) -> bytes:
         """Give a file of a container, in a tar archive."""
-        return await self._wire.fetch("GET", self._archive(ident), use=content, params={"path": path})
+        return await self._session.fetch("GET", _archive(ident), use=content, params={"path": path})
 
     async def put_archive(self, ident: str, archive: bytes) -> None:
         """Unpack a tar archive in a container, with the owners that it names."""
-        await self._wire.fetch("PUT", self._archive(ident), use=nothing, params={"path": "/"}, data=archive)
+        await self._session.fetch("PUT", _archive(ident), use=nothing, params={"path": "/"}, data=archive)
 
     async def inspect_image(self, ident: str) -> Json | None:
         """Give an image; None when there is none."""
         try:
             path = f"/images/{_quoted(ident)}/json"
-            image = await self._wire.fetch("GET", self._path(path), use=an_object)
-            native = await self._natively(path)
+            image = await self._session.fetch("GET", path, use=an_object)
+            native = await self._session.ask_podman(path)
         except EngineError as error:
             if error.is_missing:
                 return None
@@ -176,13 +174,13 @@ class Engine:
             NameConflict: the name is taken.
         """
         params = {"name": name, "platform": platform}
-        created: Json = await self._name("/containers/create", params=params, json=body, use=an_object)
+        created: Json = await self._session.name("/containers/create", params=params, json=body, use=an_object)
         return str(created["Id"])
 
     async def has_network(self, name: str) -> bool:
         """Say whether there is a network of this name or id."""
         try:
-            await self._wire.fetch("GET", self._path(f"/networks/{_quoted(name)}"), use=nothing)
+            await self._session.fetch("GET", f"/networks/{_quoted(name)}", use=nothing)
         except EngineError as error:
             if error.is_missing:
                 return False
@@ -192,19 +190,19 @@ class Engine:
     async def connect_network(self, network: str, container: str, endpoint: Json) -> None:
         """Connect a container to a network."""
         body = {"Container": container, "EndpointConfig": endpoint}
-        await self._do("POST", f"/networks/{_quoted(network)}/connect", json=body)
+        await self._session.act("POST", f"/networks/{_quoted(network)}/connect", json=body)
 
     async def disconnect_network(self, network: str, container: str) -> None:
         """Take a container off a network; one that is not on it is left alone."""
         try:
-            await self._do("POST", f"/networks/{_quoted(network)}/disconnect", json={"Container": container})
+            await self._session.act("POST", f"/networks/{_quoted(network)}/disconnect", json={"Container": container})
         except EngineError as error:
             if "is not connected to" not in str(error):
                 raise
 
     async def start(self, ident: str) -> None:
         """Start a container; one that runs already is left alone."""
-        await self._do("POST", f"/containers/{_quoted(ident)}/start")
+        await self._session.act("POST", f"/containers/{_quoted(ident)}/start")
 
     async def stop(self, ident: str, *, grace_seconds: int) -> None:
         """Stop a container, killing it after the grace; one that is stopped already is left alone.
@@ -212,7 +210,7 @@ class Engine:
         Raises:
             Transient: it still runs well after the grace; the engine goes on stopping it.
         """
-        await self._patiently(f"/containers/{_quoted(ident)}/stop", grace_seconds)
+        await self._session.act_patiently(f"/containers/{_quoted(ident)}/stop", grace_seconds=grace_seconds)
 
     async def rename(self, ident: str, name: str) -> None:
         """Give a container another name.
@@ -220,19 +218,19 @@ class Engine:
         Raises:
             NameConflict: the name is taken.
         """
-        await self._name(f"/containers/{_quoted(ident)}/rename", params={"name": name}, use=nothing)
+        await self._session.name(f"/containers/{_quoted(ident)}/rename", params={"name": name}, use=nothing)
 
     async def set_restart_policy(self, ident: str, policy: Json) -> None:
         """Change a container's restart policy."""
-        await self._do("POST", f"/containers/{_quoted(ident)}/update", json={"RestartPolicy": policy})
+        await self._session.act("POST", f"/containers/{_quoted(ident)}/update", json={"RestartPolicy": policy})
 
     async def pause(self, ident: str) -> None:
         """Freeze a container."""
-        await self._do("POST", f"/containers/{_quoted(ident)}/pause")
+        await self._session.act("POST", f"/containers/{_quoted(ident)}/pause")
 
     async def unpause(self, ident: str) -> None:
         """Let a frozen container go on."""
-        await self._do("POST", f"/containers/{_quoted(ident)}/unpause")
+        await self._session.act("POST", f"/containers/{_quoted(ident)}/unpause")
 
     async def remove_container(self, ident: str, *, volumes: bool, force: bool = False) -> None:
         """Remove a container, with its anonymous volumes if told; what is gone is left alone, and waited for if going.
@@ -242,7 +240,7 @@ class Engine:
         """
         params = {"v": int(volumes), "force": int(force)}
         try:
-            await self._do("DELETE", f"/containers/{_quoted(ident)}", params=params)
+            await self._session.act("DELETE", f"/containers/{_quoted(ident)}", params=params)
         except EngineError as error:
             if "already in progress" in str(error):
                 await self._await_removal(ident)
@@ -252,7 +250,7 @@ class Engine:
     async def remove_volume(self, name: str) -> bool:
         """Remove a volume; say no when a container has it, or it is not there."""
         try:
-            await self._do("DELETE", f"/volumes/{_quoted(name)}")
+            await self._session.act("DELETE", f"/volumes/{_quoted(name)}")
         except EngineError as error:
             if error.is_missing or error.status == requests.codes.conflict:
                 return False
@@ -261,12 +259,12 @@ class Engine:
 
     async def tag(self, image: str, *, repository: str, tag: str) -> None:
         """Let a tag name an image."""
-        await self._do("POST", f"/images/{_quoted(image)}/tag", params={"repo": repository, "tag": tag})
+        await self._session.act("POST", f"/images/{_quoted(image)}/tag", params={"repo": repository, "tag": tag})
 
     async def remove_image(self, ident: str) -> bool:
         """Remove an image; say no when it is in use, has several names, or is not there."""
         try:
-            await self._do("DELETE", f"/images/{_quoted(ident)}")
+            await self._session.act("DELETE", f"/images/{_quoted(ident)}")
         except EngineError as error:
             if error.is_missing or error.status == requests.codes.conflict:
                 return False
@@ -295,7 +293,7 @@ class Engine:
             return tail_of(response.iter_content(_LOG_BYTES), limit_bytes=_LOG_BYTES)
 
         params = {"stdout": 1, "stderr": 1, "tail": tail}
-        return await self._wire.fetch("GET", self._path(f"/containers/{_quoted(ident)}/logs"), params=params, use=use)
+        return await self._session.fetch("GET", f"/containers/{_quoted(ident)}/logs", params=params, use=use)
 
     async def create_exec(self, ident: str, command: Sequence[str], *, env: Mapping[str, str]) -> str:
         """Prepare a command in a running container and give its id."""
@@ -305,8 +303,8 @@ class Engine:
             "AttachStdout": True,
             "AttachStderr": True,
         }
-        path = self._path(f"/containers/{_quoted(ident)}/exec")
-        return str((await self._wire.fetch("POST", path, json=body, use=an_object))["Id"])
+        path = f"/containers/{_quoted(ident)}/exec"
+        return str((await self._session.fetch("POST", path, json=body, use=an_object))["Id"])
 
     async def start_exec(self, ident: str, *, timeout_seconds: float | None) -> str:
         """Run a prepared command to its end and give the last of its output.
@@ -327,13 +325,13 @@ class Engine:
 
         request: Json = {"json": {"Detach": False, "Tty": False}, "read_seconds": timeout_seconds or _NO_END_SECONDS}
         try:
-            return await self._wire.fetch("POST", self._path(f"/exec/{_quoted(ident)}/start"), use=use, **request)
+            return await self._session.fetch("POST", f"/exec/{_quoted(ident)}/start", use=use, **request)
         except Silent as error:
             raise TimeoutError from error
 
     async def inspect_exec(self, ident: str) -> Json:
         """Give whether a command still runs, and its exit code."""
-        return await self._wire.fetch("GET", self._path(f"/exec/{_quoted(ident)}/json"), use=an_object)
+        return await self._session.fetch("GET", f"/exec/{_quoted(ident)}/json", use=an_object)
 
     async def restart(self, ident: str, *, grace_seconds: int) -> None:
         """Stop a container, killing it after the grace, and start it again.
@@ -341,7 +339,7 @@ class Engine:
         Raises:
             Transient: it takes much longer than the grace; the engine goes on with it.
         """
-        await self._patiently(f"/containers/{_quoted(ident)}/restart", grace_seconds)
+        await self._session.act_patiently(f"/containers/{_quoted(ident)}/restart", grace_seconds=grace_seconds)
 
     async def pull(
         self,
@@ -369,7 +367,7 @@ class Engine:
             "silence_seconds": _PULL_SILENCE_SECONDS,
         }
         try:
-            async with self._wire.stream("POST", self._path("/images/create"), use=use, **request) as reading:
+            async with self._session.stream("POST", "/images/create", use=use, **request) as reading:
                 failure = await reading
         except EngineError as error:
             failure = str(error)
@@ -392,58 +390,23 @@ class Engine:
             for event in events:
                 loop.call_soon_threadsafe(heard.put_nowait, event)
 
-        await self._greet()  # after a lost connection it may be another version
+        await self._session.greet()  # after a lost connection it may be another version
         request: Json = {"params": _filtered({"type": ["container"]}), "silence_seconds": _EVENT_SILENCE_SECONDS}
         while True:
-            async with self._wire.stream("GET", self._path("/events"), use=use, **request) as reading:
+            async with self._session.stream("GET", "/events", use=use, **request) as reading:
                 reading.add_done_callback(lambda _: heard.put_nowait(None))
                 while (event := await heard.get()) is not None:
                     yield event
                 lost = reading.exception()
             if not isinstance(lost, Silent):
-                raise lost or Unreachable(f"listening to the engine at {self._wire.url!r}: it ended the stream")
+                raise lost or Unreachable(f"listening to the engine at {self._session.url!r}: it ended the stream")
             # Nothing has happened, or the connection has died without a word. The next begins within the silence.
-            request["params"]["since"] = int(await self._greet() - _EVENT_SILENCE_SECONDS / 2)
-
-    async def _greet(self) -> float:
-        """Give the engine's clock."""
-        spoken, now = await self._wire.fetch("GET", "/_ping", use=api_version_and_date)
-        if spoken:
-            self._adopt(spoken)
-        return now
-
-    def _path(self, path: str, version: tuple[int, int] | None = None) -> str:
-        return "/v{}.{}".format(*version or self.api_version) + path
-
-    def _archive(self, ident: str) -> str:
-        return self._path(f"/containers/{_quoted(ident)}/archive")
-
-    async def _do(self, method: str, path: str, **request: Any) -> None:
-        await self._wire.fetch(method, self._path(path), use=nothing, **request)
-
-    async def _patiently(self, path: str, grace_seconds: int) -> None:
-        seconds = max(grace_seconds, 0) + _STOP_MARGIN_SECONDS
-        try:
-            await self._do("POST", path, params={"t": grace_seconds}, read_seconds=seconds)
-        except Silent as error:
-            raise Transient(str(error)) from error
-
-    async def _name(self, path: str, **request: Any) -> Any:
-        try:
-            return await self._wire.fetch("POST", self._path(path), **request)
-        except EngineError as error:
-            if error.status == requests.codes.conflict or any(words in str(error) for words in _NAME_TAKEN):
-                raise NameConflict(str(error), status=error.status) from error
-            raise
-
-    async def _natively(self, path: str) -> Json | None:
-        """Ask Podman by its own API, which says more; Docker has none."""
-        return await self._wire.fetch("GET", podman.NATIVE_PATH + path, use=an_object) if self.is_podman else None
+            request["params"]["since"] = int(await self._session.greet() - _EVENT_SILENCE_SECONDS / 2)
 
     async def _mac_address(self, path: str) -> str:
         """Ask in the last version that tells which address the user wanted; later ones hide it."""
         try:
-            older = await self._wire.fetch("GET", self._path(path, LAST_API_WITH_MAC), use=an_object)
+            older = await self._session.fetch("GET", path, use=an_object, version=LAST_API_WITH_MAC)
         except EngineError as error:
             if error.status == requests.codes.bad_request:  # an engine that no longer speaks it
                 return ""
@@ -453,7 +416,7 @@ class Engine:
     async def _await_removal(self, ident: str) -> None:
         path, params = f"/containers/{_quoted(ident)}/wait", {"condition": "removed"}
         try:
-            await self._do("POST", path, params=params, read_seconds=_REMOVAL_SECONDS)
+            await self._session.act("POST", path, params=params, read_seconds=_REMOVAL_SECONDS)
         except Silent as error:
             raise Transient(str(error)) from error
         except EngineError as error:
@@ -465,30 +428,11 @@ class Engine:
     ) -> Json:
         request: Json = {"params": _filtered(filters), "read_seconds": _PRUNE_SECONDS}
         try:
-            return await self._wire.fetch("POST", self._path(path), use=an_object, **request)
+            return await self._session.fetch("POST", path, use=an_object, **request)
         except EngineError as error:
             if error.status == requests.codes.not_found and not is_everywhere:  # Podman keeps no builds
                 return {}
             raise
-
-    async def _introduce(self) -> None:
-        version = await self.version()
-        self._adopt(str(version.get("ApiVersion")))
-        self.is_podman = podman.is_podman(version)
-        self.platform = f"{version.get('Os', 'linux')}/{version.get('Arch', 'amd64')}"
-        if version.get("Arch") == "arm":  # which 32 bits these are stands in the name of the machine only
-            machine = str((await self.info()).get("Architecture"))
-            self.platform += "/v6" if machine.startswith("armv6") else "/v7"
-
-    def _adopt(self, spoken: str) -> None:
-        major, _, minor = spoken.partition(".")
-        if not (major.isdecimal() and minor.isdecimal()):
-            message = f"reading the engine's API version at {self._wire.url!r}: {spoken!r} is none"
-            raise Unreachable(message)
-        if (version := (int(major), int(minor))) < OLDEST_API:
-            message = f"using the engine at {self._wire.url!r}: it speaks API {spoken}; 1.41 (Docker 20.10) is needed"
-            raise Misconfigured(message)
-        self.api_version = version
 
 
 def _client(url: str) -> docker.APIClient:
@@ -508,6 +452,10 @@ def _quoted(name: str) -> str:
         message = "asking the engine for a container or an image: no name is given"
         raise EngineError(message, status=requests.codes.not_found, is_missing=True)
     return quote(name, safe="/:@")
+
+
+def _archive(ident: str) -> str:
+    return f"/containers/{_quoted(ident)}/archive"
 
 
 def _filtered(filters: Mapping[str, list[str]] | None) -> Json:

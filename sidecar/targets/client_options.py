@@ -6,77 +6,27 @@ What no option says is yielded as ``Unsaid``, never left out in silence; what is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from shlex import join
 from typing import Any
 
-from sidecar.targets.endpoints import MANY_AT_CREATE, Api, Json
+from sidecar.targets.client_mounts import mounts_options
+from sidecar.targets.client_words import (
+    Option,
+    Said,
+    Unsaid,
+    csv_list,
+    each,
+    nanoseconds,
+    pairs,
+    single,
+    switch,
+    unsaid,
+)
+from sidecar.targets.endpoints import Api, Json
 
-
-@dataclass(frozen=True, slots=True)
-class Unsaid:
-    """What no option of the client says.
-
-    Attributes:
-        field: its place in the request.
-        why: what is said instead, or what it takes; may be empty.
-    """
-
-    field: str
-    why: str = ""
-
-
-Said = Iterator[str | Unsaid]
-_Option = Callable[[Any], Said]
 _NANOS = 10**9
-_RECURSIVE_SINCE = MANY_AT_CREATE  # the version of the engine whose client has `bind-recursive`
-
-
-def is_default(value: object) -> bool:
-    """Say whether a value asks for nothing, wherever it stands."""
-    return value is None or value in ("", 0, False) or value in ([], {})
-
-
-def pairs(flag: str, entries: Mapping[str, str]) -> Iterator[str]:
-    """Say a map, an option for each entry."""
-    for key, value in entries.items():
-        yield from (flag, f"{key}={value}")
-
-
-def csv_list(parts: Iterator[str]) -> str:
-    """Write what the client reads as one line of comma-separated values."""
-    return ",".join(f'"{part.replace(chr(34), chr(34) * 2)}"' if set(part) & set(',"\n') else part for part in parts)
-
-
-def _flag(flag: str, value: Any) -> Said:
-    if not is_default(value):
-        yield flag
-
-
-def _value(flag: str, value: Any) -> Said:
-    if not is_default(value):
-        yield from (flag, str(value))
-
-
-def _each(flag: str, values: Any) -> Said:
-    for value in values or []:
-        yield from (flag, str(value))
-
-
-def _pairs(flag: str, entries: Any) -> Said:
-    yield from pairs(flag, entries or {})
-
-
-def _nanos(flag: str, value: Any) -> Said:
-    if not is_default(value):
-        yield from (flag, f"{value}ns")
-
-
-def _unsaid(field: str, value: Any) -> Said:
-    if not is_default(value):
-        yield Unsaid(field)
 
 
 # --- Config ----------------------------------------------------------------------------------------------------------
@@ -91,7 +41,7 @@ def _environment(entries: Any) -> Said:
 
 
 def _volumes(places: Any) -> Said:
-    yield from _each("--volume", sorted(places or {}))
+    yield from each("--volume", sorted(places or {}))
 
 
 def _stop_timeout(seconds: Any) -> Said:
@@ -100,11 +50,11 @@ def _stop_timeout(seconds: Any) -> Said:
 
 
 _HEALTH: Mapping[str, Callable[[Any], Said]] = {
-    "Interval": partial(_nanos, "--health-interval"),
-    "Timeout": partial(_nanos, "--health-timeout"),
-    "StartPeriod": partial(_nanos, "--health-start-period"),
-    "StartInterval": partial(_nanos, "--health-start-interval"),
-    "Retries": partial(_value, "--health-retries"),
+    "Interval": partial(nanoseconds, "--health-interval"),
+    "Timeout": partial(nanoseconds, "--health-timeout"),
+    "StartPeriod": partial(nanoseconds, "--health-start-period"),
+    "StartInterval": partial(nanoseconds, "--health-start-interval"),
+    "Retries": partial(single, "--health-retries"),
 }
 
 
@@ -114,7 +64,7 @@ def _health_check(check: Any) -> Said:
     if test == ["NONE"]:
         yield "--no-healthcheck"
         for key in check:  # which the client refuses beside it
-            yield from _unsaid(f"Config.Healthcheck.{key}", check[key])
+            yield from unsaid(f"Config.Healthcheck.{key}", check[key])
         return
     if test and test[0] == "CMD-SHELL":
         yield from ("--health-cmd", " ".join(test[1:]))
@@ -122,22 +72,22 @@ def _health_check(check: Any) -> Said:
         yield from ("--health-cmd", join(test[1:]))
         yield Unsaid("Config.Healthcheck.Test", "run without a shell; here it is given to one")
     for key, value in check.items():
-        yield from _HEALTH.get(key, partial(_unsaid, f"Config.Healthcheck.{key}"))(value)
+        yield from _HEALTH.get(key, partial(unsaid, f"Config.Healthcheck.{key}"))(value)
 
 
-CONFIG: Mapping[str, _Option] = {
-    "Hostname": partial(_value, "--hostname"),
-    "Domainname": partial(_value, "--domainname"),
-    "User": partial(_value, "--user"),
-    "Tty": partial(_flag, "--tty"),
-    "OpenStdin": partial(_flag, "--interactive"),
+CONFIG: Mapping[str, Option] = {
+    "Hostname": partial(single, "--hostname"),
+    "Domainname": partial(single, "--domainname"),
+    "User": partial(single, "--user"),
+    "Tty": partial(switch, "--tty"),
+    "OpenStdin": partial(switch, "--interactive"),
     "Env": _environment,
     "Healthcheck": _health_check,
     "Volumes": _volumes,
-    "WorkingDir": partial(_value, "--workdir"),
-    "MacAddress": partial(_value, "--mac-address"),
-    "Labels": partial(_pairs, "--label"),
-    "StopSignal": partial(_value, "--stop-signal"),
+    "WorkingDir": partial(single, "--workdir"),
+    "MacAddress": partial(single, "--mac-address"),
+    "Labels": partial(pairs, "--label"),
+    "StopSignal": partial(single, "--stop-signal"),
     "StopTimeout": _stop_timeout,
 }
 
@@ -146,8 +96,8 @@ CONFIG: Mapping[str, _Option] = {
 
 
 def _log_config(config: Any) -> Said:
-    yield from _value("--log-driver", (config or {}).get("Type"))
-    yield from _pairs("--log-opt", (config or {}).get("Config"))
+    yield from single("--log-driver", (config or {}).get("Type"))
+    yield from pairs("--log-opt", (config or {}).get("Config"))
 
 
 def _ports(bindings: Any) -> Said:
@@ -206,9 +156,9 @@ def _device_requests(requests: Any) -> Said:
     for request in requests or []:
         capabilities = request.get("Capabilities") or []
         if request.get("Driver") == "cdi":
-            yield from _each("--device", request.get("DeviceIDs"))
+            yield from each("--device", request.get("DeviceIDs"))
         elif len(capabilities) == 1 and "gpu" in capabilities[0] and not request.get("Options"):
-            yield from ("--gpus", csv_list(_gpus(request, [each for each in capabilities[0] if each != "gpu"])))
+            yield from ("--gpus", csv_list(_gpus(request, [name for name in capabilities[0] if name != "gpu"])))
         else:
             yield Unsaid("HostConfig.DeviceRequests", str(capabilities))
 
@@ -246,15 +196,15 @@ def _initial(value: Any) -> Said:
 
 def _isolation(value: Any) -> Said:
     if value != "default":
-        yield from _value("--isolation", value)
+        yield from single("--isolation", value)
 
 
 def _tmpfs(places: Any) -> Said:
-    yield from _each("--tmpfs", [f"{place}:{options}".rstrip(":") for place, options in (places or {}).items()])
+    yield from each("--tmpfs", [f"{place}:{options}".rstrip(":") for place, options in (places or {}).items()])
 
 
 def _by_device(flag: str, key: str, values: Any) -> Said:
-    yield from _each(flag, [f"{value['Path']}:{value[key]}" for value in values or []])
+    yield from each(flag, [f"{value['Path']}:{value[key]}" for value in values or []])
 
 
 def _console(size: Any) -> Said:
@@ -262,150 +212,73 @@ def _console(size: Any) -> Said:
         yield Unsaid("HostConfig.ConsoleSize")
 
 
-def host_options(api: Api) -> Mapping[str, _Option]:
+def host_options(api: Api) -> Mapping[str, Option]:
     """Give the table of HostConfig, for the client of an engine of a version."""
-    return {**HOST, "Mounts": partial(_mounts, api)}
+    return {**HOST, "Mounts": partial(mounts_options, api)}
 
 
-HOST: Mapping[str, _Option] = {
-    "Binds": partial(_each, "--volume"),
+HOST: Mapping[str, Option] = {
+    "Binds": partial(each, "--volume"),
     "LogConfig": _log_config,
     "PortBindings": _ports,
     "RestartPolicy": _restart_policy,
-    "AutoRemove": partial(_flag, "--rm"),
-    "VolumeDriver": partial(_value, "--volume-driver"),
-    "VolumesFrom": partial(_each, "--volumes-from"),
+    "AutoRemove": partial(switch, "--rm"),
+    "VolumeDriver": partial(single, "--volume-driver"),
+    "VolumesFrom": partial(each, "--volumes-from"),
     "ConsoleSize": _console,
-    "Annotations": partial(_pairs, "--annotation"),
-    "CapAdd": partial(_each, "--cap-add"),
-    "CapDrop": partial(_each, "--cap-drop"),
-    "CgroupnsMode": partial(_value, "--cgroupns"),
-    "Dns": partial(_each, "--dns"),
-    "DnsOptions": partial(_each, "--dns-option"),
-    "DnsSearch": partial(_each, "--dns-search"),
-    "ExtraHosts": partial(_each, "--add-host"),
-    "GroupAdd": partial(_each, "--group-add"),
-    "IpcMode": partial(_value, "--ipc"),
+    "Annotations": partial(pairs, "--annotation"),
+    "CapAdd": partial(each, "--cap-add"),
+    "CapDrop": partial(each, "--cap-drop"),
+    "CgroupnsMode": partial(single, "--cgroupns"),
+    "Dns": partial(each, "--dns"),
+    "DnsOptions": partial(each, "--dns-option"),
+    "DnsSearch": partial(each, "--dns-search"),
+    "ExtraHosts": partial(each, "--add-host"),
+    "GroupAdd": partial(each, "--group-add"),
+    "IpcMode": partial(single, "--ipc"),
     "Links": _link,
-    "OomScoreAdj": partial(_value, "--oom-score-adj"),
-    "PidMode": partial(_value, "--pid"),
-    "Privileged": partial(_flag, "--privileged"),
-    "PublishAllPorts": partial(_flag, "--publish-all"),
-    "ReadonlyRootfs": partial(_flag, "--read-only"),
+    "OomScoreAdj": partial(single, "--oom-score-adj"),
+    "PidMode": partial(single, "--pid"),
+    "Privileged": partial(switch, "--privileged"),
+    "PublishAllPorts": partial(switch, "--publish-all"),
+    "ReadonlyRootfs": partial(switch, "--read-only"),
     "SecurityOpt": _security,
-    "StorageOpt": partial(_pairs, "--storage-opt"),
+    "StorageOpt": partial(pairs, "--storage-opt"),
     "Tmpfs": _tmpfs,
-    "UTSMode": partial(_value, "--uts"),
-    "UsernsMode": partial(_value, "--userns"),
-    "ShmSize": partial(_value, "--shm-size"),
-    "Sysctls": partial(_pairs, "--sysctl"),
-    "Runtime": partial(_value, "--runtime"),
+    "UTSMode": partial(single, "--uts"),
+    "UsernsMode": partial(single, "--userns"),
+    "ShmSize": partial(single, "--shm-size"),
+    "Sysctls": partial(pairs, "--sysctl"),
+    "Runtime": partial(single, "--runtime"),
     "Isolation": _isolation,
-    "CpuShares": partial(_value, "--cpu-shares"),
-    "Memory": partial(_value, "--memory"),
+    "CpuShares": partial(single, "--cpu-shares"),
+    "Memory": partial(single, "--memory"),
     "NanoCpus": _cpus,
-    "CgroupParent": partial(_value, "--cgroup-parent"),
-    "BlkioWeight": partial(_value, "--blkio-weight"),
+    "CgroupParent": partial(single, "--cgroup-parent"),
+    "BlkioWeight": partial(single, "--blkio-weight"),
     "BlkioWeightDevice": partial(_by_device, "--blkio-weight-device", "Weight"),
     "BlkioDeviceReadBps": partial(_by_device, "--device-read-bps", "Rate"),
     "BlkioDeviceWriteBps": partial(_by_device, "--device-write-bps", "Rate"),
     "BlkioDeviceReadIOps": partial(_by_device, "--device-read-iops", "Rate"),
     "BlkioDeviceWriteIOps": partial(_by_device, "--device-write-iops", "Rate"),
-    "CpuPeriod": partial(_value, "--cpu-period"),
-    "CpuQuota": partial(_value, "--cpu-quota"),
-    "CpuRealtimePeriod": partial(_value, "--cpu-rt-period"),
-    "CpuRealtimeRuntime": partial(_value, "--cpu-rt-runtime"),
-    "CpusetCpus": partial(_value, "--cpuset-cpus"),
-    "CpusetMems": partial(_value, "--cpuset-mems"),
+    "CpuPeriod": partial(single, "--cpu-period"),
+    "CpuQuota": partial(single, "--cpu-quota"),
+    "CpuRealtimePeriod": partial(single, "--cpu-rt-period"),
+    "CpuRealtimeRuntime": partial(single, "--cpu-rt-runtime"),
+    "CpusetCpus": partial(single, "--cpuset-cpus"),
+    "CpusetMems": partial(single, "--cpuset-mems"),
     "Devices": _devices,
-    "DeviceCgroupRules": partial(_each, "--device-cgroup-rule"),
+    "DeviceCgroupRules": partial(each, "--device-cgroup-rule"),
     "DeviceRequests": _device_requests,
-    "MemoryReservation": partial(_value, "--memory-reservation"),
-    "MemorySwap": partial(_value, "--memory-swap"),
+    "MemoryReservation": partial(single, "--memory-reservation"),
+    "MemorySwap": partial(single, "--memory-swap"),
     "MemorySwappiness": _swappiness,
-    "OomKillDisable": partial(_flag, "--oom-kill-disable"),
-    "PidsLimit": partial(_value, "--pids-limit"),
+    "OomKillDisable": partial(switch, "--oom-kill-disable"),
+    "PidsLimit": partial(single, "--pids-limit"),
     "Ulimits": _ulimits,
-    "CpuCount": partial(_value, "--cpu-count"),
-    "CpuPercent": partial(_value, "--cpu-percent"),
-    "IOMaximumIOps": partial(_value, "--io-maxiops"),
-    "IOMaximumBandwidth": partial(_value, "--io-maxbandwidth"),
+    "CpuCount": partial(single, "--cpu-count"),
+    "CpuPercent": partial(single, "--cpu-percent"),
+    "IOMaximumIOps": partial(single, "--io-maxiops"),
+    "IOMaximumBandwidth": partial(single, "--io-maxbandwidth"),
     "Init": _initial,
 }
-
-
-# --- mounts ----------------------------------------------------------------------------------------------------------
-
-
-def _mounts(api: Api, mounts: Any) -> Said:
-    for mount in mounts or []:
-        said = list(_mount(api, mount))
-        yield from ("--mount", csv_list(part for part in said if isinstance(part, str)))
-        yield from (part for part in said if isinstance(part, Unsaid))
-
-
-def _mount(api: Api, mount: Json) -> Said:
-    for key, value in mount.items():
-        match key:
-            case "Type" | "Source" | "Target" | "Consistency" if not is_default(value):
-                yield f"{key.lower()}={value}"
-            case "ReadOnly" if value:
-                yield "readonly"
-            case "BindOptions":
-                yield from _bind_options(api, value or {})
-            case "VolumeOptions":
-                yield from _options("VolumeOptions", _VOLUME, value or {})
-            case "TmpfsOptions":
-                yield from _options("TmpfsOptions", _TMPFS, value or {})
-            case "ImageOptions":
-                yield from _options("ImageOptions", _IMAGE, value or {})
-            case _:
-                yield from _unsaid(f"HostConfig.Mounts.{key}", value)
-
-
-def _options(kind: str, table: Mapping[str, _Option], options: Json) -> Said:
-    for key, value in options.items():
-        yield from table.get(key, partial(_unsaid, f"HostConfig.Mounts.{kind}.{key}"))(value)
-
-
-def _bind_options(api: Api, options: Json) -> Said:
-    new = api >= _RECURSIVE_SINCE
-    flags = {
-        "NonRecursive": "bind-recursive=disabled" if new else "bind-nonrecursive=true",
-        "ReadOnlyNonRecursive": "bind-recursive=writable",
-        "ReadOnlyForceRecursive": "bind-recursive=readonly",
-    }
-    table = {key: partial(_flag, flag) for key, flag in flags.items()} | {
-        "Propagation": partial(_part, "bind-propagation")
-    }
-    yield from _options("BindOptions", table, options)
-
-
-def _part(key: str, value: Any) -> Said:
-    if not is_default(value):
-        yield f"{key}={value}"
-
-
-def _parts(key: str, entries: Any) -> Said:
-    for name, value in (entries or {}).items():
-        yield f"{key}={name}={value}"
-
-
-def _driver(config: Any) -> Said:
-    yield from _part("volume-driver", (config or {}).get("Name"))
-    yield from _parts("volume-opt", (config or {}).get("Options"))
-
-
-def _mode(value: Any) -> Said:
-    if value:
-        yield f"tmpfs-mode={value:o}"
-
-
-_VOLUME: Mapping[str, _Option] = {
-    "NoCopy": partial(_flag, "volume-nocopy"),
-    "Labels": partial(_parts, "volume-label"),
-    "DriverConfig": _driver,
-    "Subpath": partial(_part, "volume-subpath"),
-}
-_TMPFS: Mapping[str, _Option] = {"SizeBytes": partial(_part, "tmpfs-size"), "Mode": _mode}
-_IMAGE: Mapping[str, _Option] = {"Subpath": partial(_part, "image-subpath")}

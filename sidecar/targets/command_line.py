@@ -10,16 +10,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from shlex import quote
 
-from sidecar.targets.client_options import (
-    CONFIG,
-    Said,
-    Unsaid,
-    csv_list,
-    host_options,
-    is_default,
-    pairs,
-    security_of_paths,
-)
+from sidecar.targets.client_options import CONFIG, host_options, security_of_paths
+from sidecar.targets.client_words import Said, Unsaid, csv_list, is_default, pairs
 from sidecar.targets.endpoints import Api, Json
 from sidecar.targets.spec import CreateRequest
 

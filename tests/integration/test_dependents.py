@@ -45,6 +45,7 @@ async def line(engine: Engine, registry: Callable[..., Registry]) -> AsyncIterat
                 *OTHERS[name].split(),
                 "--restart=always",
                 "--no-healthcheck",
+                "--stop-signal=SIGKILL",  # sleep as the first process would have the engine wait out the grace
                 "--entrypoint=sleep",
                 "--env=OWN=own",
             ]

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from sidecar.targets.client_options import Unsaid, restart_word
+from sidecar.targets.client_options import restart_word
+from sidecar.targets.client_words import Unsaid
 from sidecar.targets.command_line import command_line, quoted
 from sidecar.targets.spec import Connect, CreateRequest
 

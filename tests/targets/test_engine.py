@@ -19,6 +19,7 @@ from docker import APIClient
 
 from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
 from sidecar.targets._engine import Engine, EngineError, NameConflict
+from sidecar.targets._session import Session
 from sidecar.targets._wire import Wire
 
 DATE = "Wed, 07 Oct 2026 08:00:00 GMT"
@@ -239,21 +240,21 @@ class TestConnect:
         fake.may_be_used_by(0o660)
         wire = Wire(fake.url, new_client=lambda: BrokenClient(cause), timeout_seconds=1)
         with pytest.raises(Unreachable, match=words):
-            await Engine(wire).ping()
+            await Session(wire).greet()
 
     async def test_a_denial_of_the_folder_is_said(self, tmp_path: Path):
         """Where not even the socket can be looked at, there is no group to name."""
         url = f"unix://{tmp_path}/hidden/engine.sock"
         wire = Wire(url, new_client=lambda: BrokenClient(PermissionError()), timeout_seconds=1)
         with pytest.raises(Unreachable, match="folder of the socket"):
-            await Engine(wire).ping()
+            await Session(wire).greet()
 
     async def test_a_denial_that_no_group_mends_names_the_user(self, fake: FakeEngine):
         """A socket that only its owner may use is not opened by a group."""
         fake.may_be_used_by(0o600)
         wire = Wire(fake.url, new_client=lambda: BrokenClient(PermissionError()), timeout_seconds=1)
         with pytest.raises(Unreachable, match=f'user: "{os.getuid()}"') as caught:
-            await Engine(wire).ping()
+            await Session(wire).greet()
         assert "group_add" not in str(caught.value)
 
     @pytest.mark.parametrize("cause", [PermissionError(), ConnectionRefusedError()])
@@ -261,7 +262,7 @@ class TestConnect:
         """Docker makes a folder of a path that is mounted and does not exist; what the system says of it misleads."""
         wire = Wire(f"unix://{tmp_path}", new_client=lambda: BrokenClient(cause), timeout_seconds=1)
         with pytest.raises(Unreachable, match="a folder and no socket"):
-            await Engine(wire).ping()
+            await Session(wire).greet()
 
     async def test_a_newer_engine_is_noticed(self, engine: Engine, fake: FakeEngine):
         """After an upgrade of the engine its newest API is spoken, without connecting anew."""
@@ -691,7 +692,7 @@ class TestChange:
 
     async def test_a_stop_that_takes_longer_may_still_work(self, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
         """The engine goes on stopping: that is no sign that it is gone."""
-        monkeypatch.setattr("sidecar.targets._engine._STOP_MARGIN_SECONDS", 0.02)
+        monkeypatch.setattr("sidecar.targets._session.STOP_MARGIN_SECONDS", 0.02)
         fake.answers["POST /v1.45/containers/web/stop"] = hang_at_once
         async with connected(fake) as engine:
             with pytest.raises(Transient, match="did not answer in time") as error:
