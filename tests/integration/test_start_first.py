@@ -20,6 +20,7 @@ from tests.testbed.registry import Registry
 pytestmark = pytest.mark.timeout(900)
 ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
 ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
+TRIES = 10
 START_FIRST = ("--label=sidecar.strategy=start-first", "--label=sidecar.drain=1s", "--restart=always")
 
 
@@ -40,14 +41,12 @@ async def line(engine: Engine, registry: Callable[..., Registry]) -> AsyncIterat
 
 
 async def answered(line: Line, host: str) -> str:
-    """Ask as a reverse proxy does: who is gone between the name and the connection is asked for again."""
-    with suppress(PartError):
-        return await _asked(line, host)
-    return await _asked(line, host)
-
-
-async def _asked(line: Line, host: str) -> str:
-    return await line.docker("exec", "peer", "wget", "-q", "-O", "-", f"http://{host}:8080/")
+    """Ask whoever has a name; one that is gone between the name and the connection is passed over, as by a proxy."""
+    for _ in range(TRIES):
+        with suppress(PartError):
+            return await line.docker("exec", "peer", "wget", "-q", "-T", "1", "-O", "-", f"http://{host}:8080/")
+    message = f"asking {host!r}: no answer in {TRIES} tries"
+    raise PartError(message)
 
 
 @ON_EACH

@@ -37,7 +37,8 @@ _LAYER_TYPES = {
     OCI_MANIFEST: "application/vnd.oci.image.layer.v1.tar+gzip",
 }
 _MILLISECOND = 1_000_000
-_APPLETS = ("sh", "cat", "echo", "env", "httpd", "id", "ls", "mkdir", "ps", "sleep", "stat", "touch", "wget")
+_APPLETS = ("sh", "cat", "echo", "env", "httpd", "id", "ls", "mkdir", "ps")
+_APPLETS += ("rm", "seq", "sleep", "stat", "touch", "wget")
 
 
 class Behaviour(StrEnum):
@@ -56,6 +57,8 @@ class Behaviour(StrEnum):
     """Is healthy for two seconds, then ends with status 1."""
     STUBBORN = "stubborn"
     """Is healthy and ignores SIGTERM: only its stop timeout ends it."""
+    GRACEFUL = "graceful"
+    """Is healthy, and on SIGTERM takes no new request but answers those that it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +264,9 @@ def _compressed(archive: bytes) -> Layer:
 def _serve(behaviour: Behaviour) -> str:
     if behaviour is Behaviour.CRASHING:
         return "#!/bin/sh\necho crashing as it should >&2\nexit 1\n"
-    trap = "trap '' TERM" if behaviour is Behaviour.STUBBORN else "trap 'exit 0' TERM INT"
+    # The server forks for each request: with the first of its processes it stops listening, and the others go on.
+    ends = {Behaviour.STUBBORN: "trap '' TERM", Behaviour.GRACEFUL: "trap 'kill $!; sleep 0.5; exit 0' TERM INT"}
+    trap = ends.get(behaviour, "trap 'exit 0' TERM INT")
     rest = "sleep 2; exit 1" if behaviour is Behaviour.FADING else "wait"
     return f"#!/bin/sh\n{trap}\necho serving $VERSION\nhttpd -f -p {PORT} -h /www &\n{rest}\n"
 

@@ -53,6 +53,7 @@ NEW_ENGINE = Recipe(
         "docker-compose",
         "docker-registry",
         "aardvark-dns",
+        "nginx",
         "podman",
     ),
 )
