@@ -139,6 +139,22 @@ class JournalContract:
         await journal.record(replace(later, strategy=Strategy.STOP_FIRST, goal_starts=0))
         assert await journal.open_rollout("docker:web") == replace(later, strategy=Strategy.STOP_FIRST, goal_starts=0)
 
+    async def test_the_last_rollout_is_the_newest_open_or_not(self, journal: Journal):
+        """One that is over counts as one that is open; of another target none does."""
+        assert await journal.last_rollout("docker:web") is None
+        first = a_rollout("r1")
+        await journal.record(first)
+        assert await journal.last_rollout("docker:web") == first
+        await journal.record(replace(first, phase=Phase.ROLLED_BACK))
+        last = await journal.last_rollout("docker:web")
+        assert last is not None
+        assert (last.id, last.phase) == ("r1", Phase.ROLLED_BACK)
+        await journal.record(a_rollout("r2"))
+        last = await journal.last_rollout("docker:web")
+        assert last is not None
+        assert last.id == "r2"
+        assert await journal.last_rollout("docker:db") is None
+
     async def test_every_field_comes_back_as_its_type(self, journal: Journal):
         """Digests, phases and states are read as what they are, not as texts."""
         await journal.record(a_rollout())

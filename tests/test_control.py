@@ -9,11 +9,11 @@ import pytest
 from sidecar.control import DaemonControl
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
-from sidecar.core.rollout import Phase
+from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused, Unreachable
 from sidecar.executor import Executor
-from sidecar.ports import Ports, Unmanaged, WrongCredentials
+from sidecar.ports import Described, Ports, Spec, Unmanaged, WrongCredentials
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal
@@ -36,6 +36,10 @@ class Containers:
 
     async def list(self) -> Sequence[Target]:
         return self.targets
+
+    async def describe(self, target: Target, rollout: Rollout | None, *, with_spec: bool) -> Described:
+        spec = Spec(request={"Image": str(target.ref)}, commands=[rollout.id if rollout else "none"])
+        return Described(previous_image="i0", spec=spec if with_spec else None)
 
     async def observe(self, target: Target, rollout: object) -> Observed:
         assert rollout is None
@@ -89,6 +93,35 @@ async def test_targets_show_what_was_judged_last(desk: Desk):
     assert shown == {"docker:db": ("keep", ""), "docker:odd": ("hold", ""), "docker:web": ("rollout", "updating")}
     assert [each.reason for each in looked][:2] == ["not looked at yet", "label sidecar.x"]
     assert unmanaged == [UNMANAGED]
+
+
+async def test_all_that_is_known_of_a_target_is_shown(desk: Desk):
+    """What runs, what was rolled out last, what failed here, and, asked for, what makes it again."""
+    await desk.journal.record(ROLLOUT)
+    (shown,) = await desk.control.show("web", with_spec=False)
+    assert (shown.looked.target.id, shown.observed.instance) == ("docker:web", "c1")
+    assert (shown.rollout and shown.rollout.id, shown.described) == ("rollout-1", Described(previous_image="i0"))
+    assert shown.rejected == {NEW: ROLLOUT.reason}
+    (shown,) = await desk.control.show("docker:web", with_spec=True)
+    assert shown.described.spec == Spec(request={"Image": str(REF)}, commands=["rollout-1"])
+    (other,) = await desk.control.show("postgres:16", with_spec=True)
+    assert other.rollout is None
+
+
+@pytest.mark.parametrize("name", ["web", "docker:web"])
+async def test_what_is_gone_is_shown_by_its_last_rollout(desk: Desk, name: str):
+    """When somebody needs it most: the container was removed, and the journal has what makes it again."""
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.FAILED))
+    desk.containers.targets = (OTHER,)
+    (shown,) = await desk.control.show(name, with_spec=True)
+    assert (shown.looked.target.id, shown.looked.target.ref) == ("docker:web", REF)
+    assert shown.described.spec == Spec(request={"Image": str(REF)}, commands=["rollout-1"])
+
+
+async def test_what_never_was_is_not_shown(desk: Desk):
+    """A name that nothing has or had is refused with those that there are."""
+    with pytest.raises(Refused, match="nobody"):
+        await desk.control.show("nobody", with_spec=False)
 
 
 async def test_a_plan_judges_and_does_nothing(desk: Desk):

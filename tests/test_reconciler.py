@@ -760,6 +760,22 @@ async def test_what_the_failed_one_said_last_is_kept_and_told() -> None:
     assert world.journal.recorded[-1].log_tail == told["log_tail"]
 
 
+async def test_a_failure_is_told_with_what_a_person_can_do() -> None:
+    """Where neither is healthy the line names the commands that put the old one back, and the one for its request."""
+    world = World(new=Behaviour(unhealthy_after=1.0), labels=LABELS | {"sidecar.rollback": "false"})
+    await world.live()
+    (told,) = world.events.named("rollout.failed")
+    assert told["spec"] == "sidecar show docker:web --spec"
+    assert told["recovery"] == list(world.journal.recorded[-1].recovery)
+    steps = [str(command).split()[:3] for command in world.journal.recorded[-1].recovery]
+    assert steps == [
+        ["docker", "rm", "--force"],
+        ["docker", "tag", world.journal.recorded[-1].from_.image_id],
+        steps[2],
+    ]
+    assert world.journal.recorded[-1].recovery[2] == "sidecar show docker:web --spec | sh"
+
+
 # --- groups ---------------------------------------------------------------------------------------------------------
 
 

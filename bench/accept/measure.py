@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.accept.ours import ALLOWED_PUSHERS, ALLOWED_REPOSITORIES, TOKEN
-from bench.accept.process import ROOT, Server, free_port, running
+from bench.accept.process import Server, free_port, running
 from bench.accept.start import an_engine, daemon_settings, measure_start
 
 FOLDER = Path(__file__).parent
@@ -61,9 +61,8 @@ class Design:
         return statistics.median(getattr(run, value) for run in self.runs)
 
 
-def main() -> int:
-    """Run everything and print the tables."""
-    arguments = _parser().parse_args()
+def measure_accepting(arguments: argparse.Namespace) -> None:
+    """Run every design and print the tables."""
     if shutil.which("wrk") is None:
         sys.exit("wrk is missing: `apt-get install wrk`")
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-", dir=arguments.folder) as name, ExitStack() as stack:
@@ -74,23 +73,6 @@ def main() -> int:
         print(_table(designs, arguments))
         if host is not None:
             print(measure_start(folder, host, arguments.runs))
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="runs of each design (default 5)")
-    parser.add_argument("--seconds", type=int, default=5, help="length of a run (default 5)")
-    parser.add_argument("--connections", type=int, default=32, help="open connections (default 32)")
-    parser.add_argument("--no-daemon", action="store_true", help="leave out what needs an engine")
-    parser.add_argument("--folder", type=Path, help="where the journal is written (default: the temporary folder)")
-    parser.add_argument(
-        "--bench-python",
-        type=Path,
-        default=ROOT / ".cache/bench/bin/python",
-        help="a Python with requirements/bench.txt",
-    )
-    return parser
 
 
 def _designs(bench_python: Path, engine_host: str | None) -> Iterator[Design]:

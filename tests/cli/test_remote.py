@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ from sidecar.cli.follow import Followed
 from sidecar.cli.output import say_table
 from sidecar.core.decision import Hold
 from sidecar.core.order import Member, order
+from sidecar.core.rollout import Phase
 from sidecar.errors import Transient
 from tests.cli.served_daemon import ADMIN_TOKEN, ServedDaemon, served
-from tests.web.fake_control import NEW, ROLLOUT, TARGET
+from tests.web.fake_control import NEW, OLD, ROLLOUT, SPEC, TARGET
 
 Run = Callable[..., int]
 Output = pytest.CaptureFixture[str]
@@ -73,7 +75,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    "command", [["targets"], ["plan"], ["update", "web"], ["update", "web", "--wait"], ["history"]]
+    "command", [["targets"], ["show", "web"], ["plan"], ["update", "web"], ["update", "web", "--wait"], ["history"]]
 )
 def test_without_a_daemon_it_says_how_to_start_one(run: Run, capsys: Output, command: list[str]):
     """No daemon is exit status 3, and the message says where it was sought and what to do."""
@@ -91,6 +93,53 @@ def test_targets_are_listed_with_the_reason(daemon: ServedDaemon, run: Run, caps
     assert header.split() == ["TARGET", "IMAGE", "RUNNING", "VERDICT", "WHY"]
     assert web.split()[:4] == ["docker:web", "docker.io/me/app:1", "sha256:111111111111", "rollout"]
     assert db.endswith("not managed: has no label sidecar.enable=true")
+
+
+def test_a_target_is_shown_as_facts(daemon: ServedDaemon, run: Run, capsys: Output):
+    """One fact a line under its name; what there is not is not named."""
+    daemon.last = replace(ROLLOUT, phase=Phase.FAILED, reason="no space", recovery=("docker start web", "# done"))
+    assert run("show", "web") == 0
+    assert daemon.asked == [("show", "web", False)]
+    facts = [tuple(re.split(r" {2,}", line)) for line in capsys.readouterr().out.splitlines()]
+    assert facts[:4] == [
+        ("target", "docker:web"),
+        ("image", "docker.io/me/app:1"),
+        ("image id", "sha256:9"),
+        ("digests", OLD),
+    ]
+    assert ("last rollout", f"rollout-1 to {NEW}: failed: no space") in facts
+    assert facts[-2:] == [("by hand", "docker start web"), ("", "# done")]
+
+
+def test_what_makes_it_again_is_a_script(daemon: ServedDaemon, run: Run, capsys: Output):
+    """What a shell runs are the commands; the create request stands in comments."""
+    assert run("show", "web", "--spec") == 0
+    assert daemon.asked == [("show", "web", True)]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith("#")] == list(SPEC.commands)
+    request = [line.removeprefix("# ") for line in lines[1:] if line.startswith("#")]
+    assert json.loads("\n".join(request)) == SPEC.request
+
+
+def test_what_nothing_makes_again_is_a_failure(daemon: ServedDaemon, run: Run, capsys: Output):
+    """A script that makes nothing is not taken for one that does."""
+    daemon.spec = None
+    assert run("show", "web", "--spec") == 1
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("sidecar: docker:web: nothing makes it again")
+
+
+def test_what_is_shown_is_given_to_programs(daemon: ServedDaemon, run: Run, capsys: Output):
+    """As the API gives it."""
+    assert run("show", "web", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["shown"][0]["previous_image"] == "sha256:8"
+
+
+def test_what_is_not_there_is_not_shown(daemon: ServedDaemon, run: Run, capsys: Output):
+    """The daemon's reason is the message."""
+    assert run("show", "nothing") == 1
+    assert "nothing is meant by 'nothing'" in capsys.readouterr().err
 
 
 def test_a_plan_may_be_of_one(daemon: ServedDaemon, run: Run, capsys: Output):

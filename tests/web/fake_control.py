@@ -6,9 +6,9 @@ from sidecar.core.hint import Hint
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.policy import Policy
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Kind, State, Target
+from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused
-from sidecar.ports import Delivery, History, Looked, Transition, Unmanaged, WrongCredentials
+from sidecar.ports import Delivery, Described, History, Looked, Shown, Spec, Transition, Unmanaged, WrongCredentials
 
 OLD, NEW = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 REF = ImageRef.parse("me/app:1")
@@ -32,6 +32,8 @@ ROLLOUT = Rollout(
     phase=Phase.ROLLED_BACK,
     reason="became unhealthy",
 )
+OBSERVED = Observed(now=1.0, state=State.RUNNING, instance="c1", image=Image(id="sha256:9", digests=frozenset({OLD})))
+SPEC = Spec(request={"Env": ["PASSWORD=secret"]}, commands=["docker create --name=web me/app:1", "docker start web"])
 DELIVERY = Delivery(
     id="delivery-1",
     source="dockerhub",
@@ -57,6 +59,8 @@ class FakeControl:
         self.recorded_at = [1700000001.5]
         self.deliveries = [DELIVERY]
         self.released = 2
+        self.spec: Spec | None = SPEC
+        self.last: Rollout | None = ROLLOUT
         self.wrong = [WrongCredentials(source="generic", count=3, last_at=1700000002.0)]
 
     def _note(self, *what: object) -> None:
@@ -67,6 +71,15 @@ class FakeControl:
     async def targets(self) -> tuple[Sequence[Looked], Sequence[Unmanaged]]:
         self._note("targets")
         return [LOOKED], [Unmanaged(name="db", image="postgres:16", reason="has no label sidecar.enable=true")]
+
+    async def show(self, text: str, *, with_spec: bool) -> Sequence[Shown]:
+        self._note("show", text, with_spec)
+        if text == "nothing":
+            msg = f"nothing is meant by {text!r}"
+            raise Refused(msg)
+        described = Described(previous_image="sha256:8", spec=self.spec if with_spec else None)
+        rejected = {NEW: "became unhealthy"}
+        return [Shown(looked=LOOKED, observed=OBSERVED, described=described, rollout=self.last, rejected=rejected)]
 
     async def plan(self, text: str | None) -> Sequence[Looked]:
         self._note("plan", text)

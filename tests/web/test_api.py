@@ -18,12 +18,13 @@ from sidecar.web.auth import bearer_guard, open_guard
 from sidecar.web.events import EventStream
 from sidecar.web.pages import page_routes
 from sidecar.web.sockets import control_socket
-from tests.web.fake_control import DELIVERY, NEW, OLD, FakeControl
+from tests.web.fake_control import DELIVERY, NEW, OLD, SPEC, FakeControl
 
 ADMIN = {"Authorization": "Bearer the-admin-token-of-this-test"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 ROUTES = [
     ("GET", "/targets"),
+    ("GET", "/show"),
     ("GET", "/plan"),
     ("POST", "/updates"),
     ("POST", "/releases"),
@@ -109,6 +110,42 @@ async def test_targets_are_shown_with_what_was_judged(client: Client):
         }
     ]
     assert body["unmanaged"][0]["name"] == "db"
+
+
+async def test_all_that_is_known_of_a_target_is_shown(client: Client, control: FakeControl):
+    """What runs, what is kept, what happened last and what is not tried again; no environment unless asked for."""
+    async with client.get("/api/v1/show?target=web", headers=ADMIN) as response:
+        assert response.status == 200
+        (shown,) = (await response.json())["shown"]
+    assert control.asked == [("show", "web", False)]
+    assert shown["target"]["id"] == "docker:web"
+    assert (shown["state"], shown["instance"], shown["image_id"], shown["digests"]) == (
+        "running",
+        "c1",
+        "sha256:9",
+        [OLD],
+    )
+    assert (shown["previous_image"], shown["rejected"]) == ("sha256:8", {NEW: "became unhealthy"})
+    assert (shown["rollout"]["phase"], shown["policy"]["action"]) == ("rolled_back", "recreate")
+    assert shown["spec"] is None
+
+
+async def test_what_makes_a_container_again_is_shown_when_asked_for(client: Client, control: FakeControl):
+    """The create request as it is, and the same as commands."""
+    async with client.get("/api/v1/show?target=web&spec=true", headers=ADMIN) as response:
+        (shown,) = (await response.json())["shown"]
+    assert control.asked == [("show", "web", True)]
+    assert shown["spec"] == {"request": SPEC.request, "commands": list(SPEC.commands)}
+
+
+@pytest.mark.parametrize(
+    "query, status, detail", [("", 422, "target is missing"), ("?target=nothing", 404, "nothing is meant by 'nothing'")]
+)
+async def test_what_cannot_be_shown_is_said(client: Client, query: str, status: int, detail: str):
+    """A question without a target, or for one that nothing is."""
+    async with client.get("/api/v1/show" + query, headers=ADMIN) as response:
+        assert response.status == status
+        assert (await response.json())["detail"].startswith(detail)
 
 
 @pytest.mark.parametrize("query, text", [("", None), ("?ref=", None), ("?ref=me/app:1", "me/app:1")])
