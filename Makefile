@@ -30,6 +30,8 @@ HAS_TESTBED := $(wildcard tests/testbed/__main__.py)
 E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
 # Two modules at once, each with engines and registries of its own: they wait more than they work.
 AT_ONCE     := -n 2 --dist loadfile
+# A kill at every side effect, and at every two: they run lines that are counted already, a thousand times.
+CRASH       := $(wildcard tests/test_crash*.py)
 # The decisions: every branch of these is tested.
 PURE        := sidecar/core/*.py sidecar/sources/*.py sidecar/targets/spec.py sidecar/targets/endpoints.py sidecar/targets/losses.py sidecar/targets/podman.py \
                sidecar/targets/written.py sidecar/targets/sequence.py sidecar/targets/dependents.py sidecar/targets/start_first.py sidecar/targets/calls.py \
@@ -72,9 +74,10 @@ format: $(STAMP) ## write what the formatter and the linter can fix
 	$(BIN)/ruff check --fix .
 
 unit: $(STAMP) ## the tests that need nothing real, with coverage; every branch of what decides is covered
-	$(call timed,unit,$(BIN)/pytest -n 2 --cov --cov-report= --durations=10 --durations-min=0.2 $(ARGS))
+	$(call timed,unit,$(BIN)/pytest -n 2 --cov --cov-report= --durations=10 --durations-min=0.2 $(addprefix --ignore=,$(CRASH)) $(ARGS))
 	$(BIN)/coverage report
 	@$(if $(PURE_FILES),echo "== what decides: every branch"; $(BIN)/coverage report --include='$(subst .py ,.py$(comma),$(PURE))' --fail-under=100)
+	$(call timed,crash,$(BIN)/pytest -n 2 --durations=3 $(CRASH) $(ARGS))
 
 packages: $(STAMP) ## install the real parts that integration and e2e run on (as root, on Debian)
 	$(if $(HAS_TESTBED),$(call timed,packages,$(PACKAGES)),@echo "no tests/testbed: nothing to install")

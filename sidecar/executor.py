@@ -16,7 +16,7 @@ from sidecar.core.decision import Cause, Step, Wait
 from sidecar.core.gate import is_untouched, next_step
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
-from sidecar.core.target import Target
+from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError, Transient, Unreachable
 from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
@@ -114,7 +114,7 @@ class Executor:
         try:
             observed = await run.driver.observe(run.target, run.rollout)
             run.is_untouched = is_untouched(run.rollout, observed)
-            await self._act(run, next_step(run.rollout, observed))
+            await self._act(run, next_step(run.rollout, observed), observed)
             run.pause_seconds = _FIRST_PAUSE_SECONDS
         except (Transient, Refused) as error:
             if run.is_untouched and not run.rollout.is_started_beside:
@@ -128,33 +128,38 @@ class Executor:
             await self._wait(run, run.pause_seconds)
             run.pause_seconds = min(run.pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
-    async def _act(self, run: _Run, decision: Rollout | Step | Wait) -> None:
+    async def _act(self, run: _Run, decision: Rollout | Step | Wait, observed: Observed) -> None:
         match decision:
             case Rollout():
                 await self._enter(run, decision)
             case Step(is_start=is_start):
-                # A rollout that was held before it touched anything may be overtaken by a newer digest.
-                if run.is_untouched and run.asks is not None and await self._make_way(run):
-                    return
-                await self._take_turn(run)
-                if run.is_untouched and self._stopping.is_set():
-                    run.is_left = True  # we may be killed at any time now, with the old one stopped
-                    return
-                await (self._start(run) if is_start else self._step(run))
+                is_asked = run.asks is not None or self._stopping.is_set()
+                if not run.has_turn or (run.is_untouched and is_asked):
+                    await self._get_ready(run)  # which takes its time: it is looked at once more
+                else:
+                    await (self._start(run, observed) if is_start else self._step(run, observed))
             case Wait(seconds=seconds):
                 self._give_turn(run)
                 if not await self._make_way(run):
                     await self._wait(run, seconds)
 
-    async def _step(self, run: _Run) -> None:
-        await self._record(run, await run.driver.step(run.target, run.rollout))
+    async def _get_ready(self, run: _Run) -> None:
+        """Let what was held before it touched anything be overtaken by a newer digest; else wait for its turn."""
+        if run.is_untouched and run.asks is not None and await self._make_way(run):
+            return
+        await self._take_turn(run)
+        # Later we may be killed at any time, with the old one stopped.
+        run.is_left = run.is_untouched and self._stopping.is_set()
 
-    async def _start(self, run: _Run) -> None:
+    async def _step(self, run: _Run, observed: Observed) -> None:
+        await self._record(run, await run.driver.step(run.target, run.rollout, observed))
+
+    async def _start(self, run: _Run, observed: Observed) -> None:
         """Count a start on record and make it; one that was lost on its way to the engine says nothing of the image."""
         starts = run.rollout.goal_starts
         await self._record(run, replace(run.rollout, goal_starts=starts + 1))
         try:
-            await self._step(run)
+            await self._step(run, observed)
         except Unreachable:
             await self._record(run, replace(run.rollout, goal_starts=starts))
             raise

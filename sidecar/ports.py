@@ -95,8 +95,11 @@ class TargetDriver(Protocol):
         """
         ...
 
-    async def step(self, target: Target, rollout: Rollout) -> Rollout:
+    async def step(self, target: Target, rollout: Rollout, observed: Observed) -> Rollout:
         """Make at most one state-changing engine call towards the phase's goal; give the rollout with what it learned.
+
+        Args:
+            observed: what was seen just now, with this rollout.
 
         Raises:
             Transient: the engine refused or does not answer: looked at again, without limit.

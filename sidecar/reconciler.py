@@ -38,6 +38,7 @@ class Reconciler:
         self._settle_seconds = settle_seconds
         # Who sees the others of its group not begun has begun before any of these sees.
         self._beginning = asyncio.Lock()
+        self._in_hand: set[str] = set()
         self._failures: dict[str, int] = {}
         self.last: dict[str, Judged] = {}
 
@@ -78,7 +79,7 @@ class Reconciler:
         rollout = await self._ports.journal.open_rollout(target_id)
         if rollout is not None and rollout.is_prepared:
             target = await self._find(target_id) or rollout.as_target()
-            rollout = await self._executor.carry_out(target, rollout, cause, is_resumed=True)
+            rollout = await self._carry_out(target, rollout, cause, is_resumed=True)
             if rollout.is_open:
                 return Hold("left to the next start: Sidecar stops")
             rollout = None
@@ -95,10 +96,10 @@ class Reconciler:
             return verdict
 
         judged[target_id] = mine = replace(mine, verdict=verdict)
-        held = order(_members(judged))
+        held = order(self._members(judged))
         if isinstance(verdict, Rollout) and target_id not in held:
             judged = await self._prepare_others(mine, judged, held)
-            held = order(_members(judged))
+            held = order(self._members(judged))
         verdict = held.get(target_id, verdict)
         others = {name: held.get(name, each.verdict) for name, each in judged.items() if name != target_id}
         self._tell_others(others, before, cause)
@@ -123,7 +124,7 @@ class Reconciler:
                 return overtaken
             await self._ports.journal.record(rollout)
         self._executor.tell_strategy(rollout)
-        return self._outcome(await self._executor.carry_out(target, rollout, cause))
+        return self._outcome(await self._carry_out(target, rollout, cause))
 
     async def _overtaken(self, mine: Rollout, judged: Mapping[str, Judged]) -> Hold | None:
         """Give the reason to wait after all: preparing takes its time, and the passes of others go on."""
@@ -140,7 +141,25 @@ class Reconciler:
             if rollout.target_id in now:
                 other = now[rollout.target_id]
                 now[rollout.target_id] = replace(other, verdict=rollout, is_open=rollout.is_prepared)
-        return order(_members(now)).get(mine.target_id)
+        return order(self._members(now)).get(mine.target_id)
+
+    def _members(self, judged: Mapping[str, Judged]) -> list[Member]:
+        return [
+            Member(
+                target=each.target,
+                verdict=each.verdict,
+                is_open=each.is_open,
+                is_in_hand=each.target.id in self._in_hand,
+            )
+            for each in judged.values()
+        ]
+
+    async def _carry_out(self, target: Target, rollout: Rollout, cause: Cause, *, is_resumed: bool = False) -> Rollout:
+        self._in_hand.add(target.id)
+        try:
+            return await self._executor.carry_out(target, rollout, cause, is_resumed=is_resumed)
+        finally:
+            self._in_hand.discard(target.id)
 
     def _outcome(self, rollout: Rollout) -> Keep | Hold:
         match rollout.phase:
@@ -274,10 +293,6 @@ class Reconciler:
                 self._ports.events.publish("target.held", reason=reason, **facts)
             case Rollout():
                 pass
-
-
-def _members(judged: Mapping[str, Judged]) -> list[Member]:
-    return [Member(target=each.target, verdict=each.verdict, is_open=each.is_open) for each in judged.values()]
 
 
 def _retry_at(verdict: Verdict) -> float | None:

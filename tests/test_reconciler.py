@@ -679,7 +679,7 @@ async def test_an_engine_that_goes_away_in_the_gate_is_waited_for() -> None:
 async def test_an_engine_that_goes_away_in_the_middle_of_a_rollback_is_waited_for() -> None:
     """What is told of the delay has a reason of its own beside that of the rollback."""
     world = World(new=Behaviour(unhealthy_after=1.0))
-    fail = failing_first(3, Unreachable("no such socket"))
+    fail = failing_first(9, Unreachable("no such socket"))  # three looks: they ask for three containers at once
 
     def away() -> Exception | None:
         return fail() if any(call.startswith("remove web") for call in world.engine.calls) else None

@@ -18,12 +18,14 @@ class Member:
 
     Attributes:
         verdict: what was judged of it; for a target whose rollout is open, that rollout.
-        is_open: its rollout has begun to change the engine.
+        is_open: its rollout is prepared and on record.
+        is_in_hand: it is carried out at this moment.
     """
 
     target: Target
     verdict: Verdict
     is_open: bool = False
+    is_in_hand: bool = False
 
     @property
     def is_changing(self) -> bool:
@@ -32,8 +34,8 @@ class Member:
 
     @property
     def is_begun(self) -> bool:
-        """Say whether its update has a container already; one that could not be created holds up nobody it needs."""
-        return self.is_open and isinstance(self.verdict, Rollout) and self.verdict.is_begun
+        """Say whether its update has a container or is about to; one that could not be created holds up nobody."""
+        return self.is_open and isinstance(self.verdict, Rollout) and (self.verdict.is_begun or self.is_in_hand)
 
     @property
     def is_failed(self) -> bool:

@@ -123,6 +123,7 @@ class Observed:
         is_reachable: it has every name of the old one on every network.
         at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
             restart policy and tag as they should be.
+        look: the driver's own; it gets it back with the step that is decided by it.
     """
 
     now: float
@@ -142,3 +143,4 @@ class Observed:
     ahead: Observed | None = None
     is_reachable: bool = True
     at_rest: bool = True
+    look: object = field(default=None, compare=False, repr=False)

@@ -108,10 +108,11 @@ class DockerDriver:
     async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
         seen = await look(self._engine, target.name, rollout)
-        is_at_rest = rollout is None or sequence.is_at_rest(rollout, await self._slots(target, rollout, seen))
+        slots = await self._slots(target, rollout, seen) if rollout is not None else None
+        is_at_rest = rollout is None or slots is None or sequence.is_at_rest(rollout, slots)
         if seen.current is None:
             taken = seen.is_taken_down
-            return Observed(now=seen.now, state=State.MISSING, is_taken_down=taken, at_rest=is_at_rest)
+            return Observed(now=seen.now, state=State.MISSING, is_taken_down=taken, at_rest=is_at_rest, look=slots)
         in_place = await self._observed(target, seen.current, seen.now)
         ahead = None
         if rollout is not None and rollout.is_beside and seen.candidate is not None:
@@ -122,7 +123,8 @@ class DockerDriver:
         failure = ""
         if self._helper is not None and rollout is not None and seen.current["Id"] == self._scope.own_id:
             failure = await self._helper.failure(target.name) or ""
-        return replace(in_place, helper_failure=failure, ahead=ahead, is_doubled=is_doubled, at_rest=is_at_rest)
+        in_place = replace(in_place, helper_failure=failure, ahead=ahead, is_doubled=is_doubled)
+        return replace(in_place, at_rest=is_at_rest, look=slots)
 
     async def _observed(self, target: Target, container: Json, now: float, *, key: str | None = None) -> Observed:
         checked = reading.health_of(container)
@@ -156,21 +158,25 @@ class DockerDriver:
     async def _slots(self, target: Target, rollout: Rollout, seen: Look) -> Slots:
         ref = ImageRef.parse(rollout.ref)
         tag_image = await self._images.id_of(ref.familiar)
-        previous = await self._images.id_of(":".join(previous_reference(target.name)))
-        if rollout.phase is Phase.FINISHING and previous != rollout.from_.image_id:
-            gone = await self._images.id_of(rollout.from_.image_id or "") is None
-            previous = rollout.from_.image_id if gone else previous  # nothing is left to keep
+        is_finishing = rollout.phase is Phase.FINISHING
         return Slots(
             current=_slot(seen.current, name=target.name),
             candidate=await self._made(seen.candidate, rollout),
             parked=await self._made(seen.parked, rollout) if rollout.auto_remove else _slot(seen.parked),
             tag_image=tag_image,
             tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
-            previous_image=previous,
+            previous_image=await self._previous(target, rollout) if is_finishing else None,
             dependents=await self._dependents(rollout, seen),
             is_taken_down=seen.is_taken_down,
             now=seen.now,
         )
+
+    async def _previous(self, target: Target, rollout: Rollout) -> str | None:
+        previous = await self._images.id_of(":".join(previous_reference(target.name)))
+        if previous == rollout.from_.image_id:
+            return previous
+        is_gone = await self._images.id_of(rollout.from_.image_id or "") is None
+        return rollout.from_.image_id if is_gone else previous  # nothing is left to keep
 
     async def _dependents(self, rollout: Rollout, seen: Look) -> tuple[Dependent, ...]:
         """Look at what goes with the target, where a call may be due for it, by one list call."""
@@ -224,10 +230,10 @@ class DockerDriver:
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
-    async def step(self, target: Target, rollout: Rollout) -> Rollout:
+    async def step(self, target: Target, rollout: Rollout, observed: Observed) -> Rollout:
         """Make the next call towards the phase's goal, and give the rollout with what it learned."""
-        slots = await self._slots(target, rollout, await look(self._engine, target.name, rollout))
-        call = sequence.next_call(rollout, slots)
+        assert isinstance(observed.look, Slots)  # noqa: S101 - it is from our own look, with a rollout
+        call = sequence.next_call(rollout, observed.look)
         if call is None:  # what was to be done has come about since the look that asked for it
             msg = f"{target.name} changed at that moment; looking again"
             raise Transient(msg)

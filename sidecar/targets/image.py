@@ -70,8 +70,9 @@ class ImageDriver:
         plan = {"images": await self._images.at_stake(target.name, rollout, image["Id"])}
         return replace(rollout, plan=plan, to=replace(rollout.to, image_id=image["Id"], instance=image["Id"]))
 
-    async def step(self, target: Target, rollout: Rollout) -> Rollout:
+    async def step(self, target: Target, rollout: Rollout, observed: Observed) -> Rollout:
         """Move the tag; then keep the image it named before."""
+        del observed
         if rollout.phase is Phase.UPDATING and rollout.to.image_id is not None:
             await self._images.have(target.ref, rollout.to, platform=None, target=target.id)
             await self._images.move_tag(target.ref, rollout.to.image_id)

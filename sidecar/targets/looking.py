@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import gather
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +33,14 @@ class Look:
 
 async def look(engine: Engine, name: str, rollout: Rollout | None) -> Look:
     """Inspect what bears a target's name, and with a rollout what bears the names that it gives as well."""
-    now, current = await _inspect(engine, name)
     if rollout is None:
+        now, current = await _inspect(engine, name)
         return Look(now=now, current=current)
-    at_candidate, candidate = await _inspect(engine, name + CANDIDATE_SUFFIX)
-    at_parked, parked = await _inspect(engine, name + PARKED_SUFFIX)
+    # Side by side: between the stop of the old one and the start of the new one every look counts.
+    names = (name, name + CANDIDATE_SUFFIX, name + PARKED_SUFFIX)
+    (now, current), (at_candidate, candidate), (at_parked, parked) = await gather(
+        *(_inspect(engine, each) for each in names)
+    )
     # One that removes itself is gone without anybody's doing; any other is put aside by us before it leaves its place.
     was_removed = parked is None and rollout.from_.instance is not None and not rollout.auto_remove
     if current is None and (was_removed or is_changed_by_others(rollout, None)):

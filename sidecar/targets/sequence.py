@@ -81,7 +81,7 @@ class Slots:
     Attributes:
         tag_image: what the configured reference names locally now; None when it names nothing.
         tag_is_shared: another container of the same reference runs the new image, so the tag is not ours to move back.
-        previous_image: what our own tag keeps as the image before the last update.
+        previous_image: what our own tag keeps as the image before the last update; known while FINISHING only.
         dependents: whatever goes with it, those first that others have something of.
         is_taken_down: somebody removed the old one, and a network of it, before the new one was started.
         now: the engine's clock.

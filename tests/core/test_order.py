@@ -1,5 +1,7 @@
 """Who may start now, from verdicts and dependencies."""
 
+from dataclasses import replace
+
 from sidecar.core.decision import Hold, Keep
 from sidecar.core.order import Member, group_of, order
 from sidecar.core.rollout import Revision
@@ -98,3 +100,13 @@ def test_without_a_project_what_depends_on_each_other_moves_together() -> None:
     assert [each.name for each in group_of(targets[0], targets)] == ["a", "b", "c", "d"]
     assert [each.name for each in group_of(targets[4], targets)] == ["e", "f"]
     assert [each.name for each in group_of(targets[6], targets)] == ["g"]
+
+
+def test_one_that_is_about_to_have_its_container_counts_as_begun() -> None:
+    """What it depends on waits from the moment that it is carried out; of one that nobody carries out it does not."""
+    created_never = rollout(to=Revision(digest=rollout().to.digest))
+    web = member("web", created_never, needs=("db",), is_open=True)
+    assert held(web, member("db", CHANGES)) == {}
+    assert held(replace(web, is_in_hand=True), member("db", CHANGES)) == {
+        "db": "waits for web, which depends on it and is updated now"
+    }

@@ -297,7 +297,7 @@ async def test_an_image_that_was_pruned_before_it_got_its_tag_is_pulled_again() 
     target = image_target(REF)
     prepared = await kept.driver.prepare(target, rollout(to=Revision(digest=digest("b"))))
     del kept.engine.images[image_id("b")]
-    await kept.driver.step(target, prepared)
+    await kept.driver.step(target, prepared, await kept.driver.observe(target, prepared))
     assert kept.engine.tags[str(REF)] == image_id("b")
 
 

@@ -37,7 +37,7 @@ _LAYER_TYPES = {
     OCI_MANIFEST: "application/vnd.oci.image.layer.v1.tar+gzip",
 }
 _MILLISECOND = 1_000_000
-_APPLETS = ("sh", "cat", "echo", "env", "httpd", "id", "ls", "mkdir", "ps")
+_APPLETS: tuple[str, ...] = ("sh", "cat", "echo", "env", "httpd", "id", "ls", "mkdir", "ps")
 _APPLETS += ("rm", "seq", "sleep", "stat", "touch", "wget")
 
 
