@@ -5,6 +5,7 @@ Compose 2.26 knows its containers by their labels, so that it takes the old one 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -80,6 +81,26 @@ def test_compose_finds_an_updated_project_in_order(make: Make) -> None:
     stack.compose("up", "--detach")
     assert stack.ids() == before
     stack.expect_nothing_left()
+
+
+def test_an_updated_project_is_compose_s_own_as_before(make: Make) -> None:
+    """Compose lists it, makes more replicas of the new image and fewer again, and takes all of it down."""
+    stack = make("pair")
+    stack.open_gate("pair", "2")
+    stack.push("pair", "2")
+    stack.until_it_runs(pair_1="pair-2", pair_2="pair-2")
+    listed = [json.loads(line) for line in stack.compose("ps", "--all", "--format=json").splitlines()]
+    shown = {each["Name"]: (each["State"], each["Health"]) for each in listed}
+    assert shown == dict.fromkeys(("shop-pair-1", "shop-pair-2"), ("running", "healthy"))
+    before = stack.ids()
+    stack.compose("up", "--detach", "--no-recreate", "--scale", "pair=3")
+    assert stack.versions() == {f"pair-{number}": "pair-2" for number in (1, 2, 3)}
+    stack.compose("up", "--detach", "--scale", "pair=1")
+    assert stack.ids() == {"shop-pair-1": before["shop-pair-1"]}
+    stack.compose("down", "--volumes")
+    assert stack.ids() == {}
+    assert stack.engine.api.get("/networks", filters={"label": ["com.docker.compose.project=shop"]}) == []
+    assert not stack.engine.api.get("/volumes")["Volumes"]
 
 
 def test_what_compose_makes_for_a_moment_is_not_spoken_of(make: Make) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.world import World, make_world
 from tests.testbed import images
 from tests.testbed.engine import Engine
-from tests.testbed.images import Behaviour
-from tests.testbed.registry import Registry
+from tests.testbed.images import OTHER_PLATFORM, PLATFORM, Behaviour, Index
+from tests.testbed.registry import OCI_MANIFEST, Registry
 
 
 @pytest.fixture
@@ -71,3 +72,39 @@ def test_an_image_that_was_built_here_is_held_with_words_that_say_so(world: Worl
     assert held["reason"].startswith(f"{own} was built on this machine, never pushed or pulled")
     assert "(404)" in held["reason"]
     assert "retry_at" not in held
+
+
+def assert_untouched(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
+
+
+def test_a_tag_that_is_moved_back_is_followed_back(world: World) -> None:
+    """What the tag means is what runs, be it older; the image that is here already is run by exactly its digest."""
+    first, second = world.image_id(world.ref), world.push("2")
+    world.daemon.until_told("rollout.succeeded", digest=second)
+    digest = world.push("1")
+    world.daemon.until_told("rollout.succeeded", digest=digest)
+    assert (world.version(), world.inspect()["Image"], world.image_id(world.ref)) == ("1", first, first)
+    assert world.names() == ["web"]
+
+
+def test_an_image_for_other_machines_only_is_held(world: World) -> None:
+    """Nothing is touched and nothing is rejected; the reason names the platform that it lacks."""
+    before = world.inspect()
+    world.push_image("2", Index(images=(images.web("2", platform=OTHER_PLATFORM, media_type=OCI_MANIFEST),)))
+    held = world.daemon.until_told("target.held", target="docker:web")
+    assert PLATFORM in held["reason"]
+    assert_untouched(before, world.inspect())
+    assert world.daemon.lines("rollout.stepped") == []
+    world.daemon.until_told("rollout.succeeded", digest=world.push("3"))
+
+
+def test_an_image_that_is_gone_from_its_registry_is_held(world: World) -> None:
+    """The container stays as it is, however often it is asked for; what is pushed there later is rolled out."""
+    before = world.inspect()
+    world.registry.delete(world.tag)
+    assert world.daemon.post("/api/v1/updates", {"what": "web"})[0] == 202
+    held = world.daemon.until_told("target.held", target="docker:web")
+    assert "(404)" in held["reason"]
+    assert_untouched(before, world.inspect())
+    world.daemon.until_told("rollout.succeeded", digest=world.push("2"))
