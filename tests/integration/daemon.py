@@ -74,6 +74,8 @@ class Daemon:
             **self.environ,
             **environ,
         }
+        if self._process is not None:
+            self._process.wait(timeout=PATIENCE_SECONDS)  # it was killed, and is on its way
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.around, sys.executable, "-m", "sidecar", "run"],
@@ -88,9 +90,9 @@ class Daemon:
 
     def kill(self) -> None:
         """Kill the process, as a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if (process := self._process) is not None:  # a proxy's thread kills while the test starts the next one
+            process.kill()
+            process.wait()
 
     def stop(self) -> int:
         """Tell the process to stop, and give its exit status."""

@@ -4,6 +4,7 @@ Each release of the engine builds its own, with its own builder.
 """
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ def sidecar_image(engine: Engine) -> str:
 
 def _keep(engine: Engine, archive: Path, state: str) -> None:
     """Save the image for the next run, in the place of those of earlier states."""
-    partial = archive.with_suffix(".partial")
+    partial = archive.with_suffix(f".{os.getpid()}.partial")  # another worker may be at it as well
     engine.docker("save", "--output", str(partial), TAG)
     for older in archive.parent.glob("sidecar-*.tar"):
         if state not in older.name:
