@@ -16,7 +16,9 @@ from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(900)
-ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
+ON_EACH = pytest.mark.parametrize(
+    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
+)
 ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 
 

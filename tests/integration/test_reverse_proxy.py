@@ -15,7 +15,9 @@ from tests.testbed.proxy import PORT, proxy
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(300)
-ON_EACH = pytest.mark.parametrize("engine", [OLD.version, NEW.version, STORE_VERSION], indirect=True)
+ON_EACH = pytest.mark.parametrize(
+    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
+)
 START_FIRST = ("--label=sidecar.strategy=start-first", "--label=sidecar.drain=2s", "--restart=always")
 GRACEFUL = images.Behaviour.GRACEFUL
 AT_ONCE = 3
