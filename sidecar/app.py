@@ -35,7 +35,7 @@ from sidecar.notify import Confirmer
 from sidecar.ports import Clock, Journal, Ports
 from sidecar.reconciler import Reconciler
 from sidecar.registry import OciRegistry
-from sidecar.settings import Settings
+from sidecar.settings_model import Settings
 from sidecar.sources.allowed import Allowed
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import Scope, own_container

@@ -21,7 +21,7 @@ from sidecar.handover import HandoverFile, HandoverJournal
 from sidecar.journal import SqliteJournal
 from sidecar.logs import FactLog, configure_logs
 from sidecar.ports import Journal, Ports
-from sidecar.settings import Settings
+from sidecar.settings_model import Settings
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import state_of
 

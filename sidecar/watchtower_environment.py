@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from sidecar.configuration import PREFIX, Path_, Written
 from sidecar.core.watchtower_names import ENVIRONMENT, Fate, Remark, fate_of, is_off, names_in, parse_bool
+from sidecar.settings import PREFIX, Path_, Written
 from sidecar.tokens import SHORTEST
 
 _THEIRS = "WATCHTOWER_"

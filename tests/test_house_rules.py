@@ -82,13 +82,13 @@ def test_no_function_is_longer_than_one_screen():
     assert not too_long
 
 
-def test_only_configuration_reads_the_environment():
-    """No module but configuration.py touches os.environ or os.getenv."""
+def test_only_settings_reads_the_environment():
+    """No module but settings.py touches os.environ or os.getenv."""
     names = {"environ", "environb", "getenv", "getenvb"}
     reads = [
         f"{path}:{node.lineno}"
         for path in python_files("sidecar")
-        if path != PurePosixPath("sidecar/configuration.py")
+        if path != PurePosixPath("sidecar/settings.py")
         for node in ast.walk(parsed(path))
         if (isinstance(node, ast.Attribute) and node.attr in names and ast.unparse(node.value) == "os")
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and names & {alias.name for alias in node.names})

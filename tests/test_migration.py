@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.core.watchtower_names import ENVIRONMENT, LABELS, Known
-from sidecar.settings import Settings
+from sidecar.settings_model import Settings
 
 ROOT = Path(__file__).parents[1]
 GUIDE = ROOT / "docs" / "migrate-from-watchtower.md"

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from sidecar.settings import Settings, load_settings
+from sidecar.settings_model import Settings, load_settings
 from sidecar.web.api import api_routes, under
 from sidecar.web.auth import open_guard
 from sidecar.web.events import EventStream

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.accepted import SOURCE_FIELDS, DistributionSource
-from sidecar.configuration import peek
 from sidecar.errors import Misconfigured
-from sidecar.settings import SECRETS, Settings, load, load_settings
+from sidecar.settings import peek
+from sidecar.settings_model import SECRETS, Settings, load, load_settings
 from sidecar.sources import SOURCES
 from sidecar.tokens import LENGTH
 

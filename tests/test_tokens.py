@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import Misconfigured
-from sidecar.settings import Settings
+from sidecar.settings_model import Settings
 from sidecar.tokens import ADMIN, LENGTH, SHORTEST, WEBHOOK, keep_token, kept_token, rotate_token
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ from sidecar import watchtower_environment
 from sidecar.core.watchtower import Rules
 from sidecar.core.watchtower_names import ENVIRONMENT, Fate
 from sidecar.errors import Misconfigured
-from sidecar.settings import Loaded, Settings, load
+from sidecar.settings_model import Loaded, Settings, load
 
 COMPAT = {"SIDECAR_WATCHTOWER_COMPAT": "true"}
 

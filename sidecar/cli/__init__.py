@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sidecar import configuration
+from sidecar import settings
 from sidecar.cli.output import hint
 from sidecar.errors import Misconfigured, SidecarError, Unreachable
 
@@ -27,7 +27,7 @@ _WHAT = "an image reference, a target, or a Compose service"
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
     """Run one command and give its exit status."""
     asked = _parser().parse_args(argv)
-    environ = configuration.environment() if environ is None else environ
+    environ = settings.environment() if environ is None else environ
     try:
         return _run(asked, environ, cwd or Path.cwd())
     except Misconfigured as error:
@@ -71,7 +71,7 @@ def _run_daemon(environ: Mapping[str, str], cwd: Path) -> int:
     import asyncio
 
     from sidecar.app import run
-    from sidecar.settings import load
+    from sidecar.settings_model import load
 
     loaded = load(environ, cwd)
     return asyncio.run(run(loaded.settings, loaded.remarks))
@@ -80,7 +80,7 @@ def _run_daemon(environ: Mapping[str, str], cwd: Path) -> int:
 def _take_over(environ: Mapping[str, str], cwd: Path) -> int:
     import asyncio
 
-    from sidecar.settings import load_settings
+    from sidecar.settings_model import load_settings
     from sidecar.taking_over import take_over
 
     return asyncio.run(take_over(load_settings(environ, cwd)))

@@ -24,7 +24,7 @@ from sidecar.credentials import Credential, Credentials
 from sidecar.errors import SidecarError
 from sidecar.oci.transport import Timeouts
 from sidecar.registry import OciRegistry
-from sidecar.settings import Settings, load
+from sidecar.settings_model import Settings, load
 from sidecar.targets._engine import Engine
 from sidecar.targets.discovery import discover, is_pinned
 from sidecar.targets.names import is_image_id, own_name

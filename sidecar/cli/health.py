@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sidecar.cli.output import hint, say
-from sidecar.configuration import peek
 from sidecar.errors import Misconfigured
+from sidecar.settings import peek
 
 # Less than the 5 after which Docker gives up on it.
 PATIENCE_SECONDS = 4.0

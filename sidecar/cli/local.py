@@ -11,9 +11,9 @@ from pydantic import BaseModel, SecretStr
 
 from sidecar.accepted import HeaderSource
 from sidecar.cli.output import hint, say, say_json, say_table
-from sidecar.configuration import PREFIX
 from sidecar.errors import Misconfigured
-from sidecar.settings import Loaded, Settings, load
+from sidecar.settings import PREFIX
+from sidecar.settings_model import Loaded, Settings, load
 from sidecar.tokens import ADMIN, WEBHOOK, keep_token, rotate_token
 
 _HOW_TO_PASTE: Mapping[str, str] = {

@@ -12,7 +12,7 @@ from sidecar.cli.daemon import Event
 from sidecar.cli.follow import Outcome, is_end
 from sidecar.cli.output import say
 from sidecar.cli.wording import closing, words
-from sidecar.configuration import environment
+from sidecar.settings import environment
 
 # Terminals that know no movements, as their `TERM` says.
 _DUMB = frozenset({"", "dumb", "unknown"})

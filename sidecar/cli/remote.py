@@ -11,7 +11,7 @@ from sidecar.cli.follow import Followed
 from sidecar.cli.output import hint, say, say_json, say_table
 from sidecar.cli.progress import Display, display
 from sidecar.errors import Misconfigured
-from sidecar.settings import load_settings
+from sidecar.settings_model import load_settings
 from sidecar.tokens import ADMIN, kept_token
 
 # A daemon that restarts (it may be the one that is updated) is back within a few of these.

@@ -25,7 +25,7 @@ from sidecar.core.image import Digest, ImageRef
 from sidecar.credentials import Credential
 from sidecar.errors import Refused, SidecarError, Unreachable
 from sidecar.ports import Delivery, WrongCredentials
-from sidecar.settings import Settings, load_settings
+from sidecar.settings_model import Settings, load_settings
 from tests.cli.served_daemon import served
 from tests.web.fake_control import DELIVERY
 
