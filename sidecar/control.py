@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from sidecar.control_port import Looked, Shown, Unmanaged, WrongCredentials
 from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
@@ -13,7 +14,7 @@ from sidecar.core.target import Kind, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.judging import Judged
-from sidecar.ports import Delivery, History, Looked, Ports, Shown, Unmanaged, WrongCredentials
+from sidecar.ports import Delivery, History, Ports
 from sidecar.reconciler import Reconciler
 
 # Less than the health check waits, so that it hears which part hangs.

@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 
 from sidecar.control import DaemonControl
+from sidecar.control_port import Unmanaged, WrongCredentials
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused, Unreachable
 from sidecar.executor import Executor
-from sidecar.ports import Described, Ports, Spec, Unmanaged, WrongCredentials
+from sidecar.ports import Described, Ports, Spec
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sidecar.control_port import Unmanaged
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, State, Target
 from sidecar.errors import Transient
-from sidecar.ports import Described, Events, Spec, Unmanaged
+from sidecar.ports import Described, Events, Spec
 from sidecar.targets import containers as reading
 from sidecar.targets import discovery, podman, sequence
 from sidecar.targets._engine import Engine

@@ -1,4 +1,4 @@
-"""The API: a thin skin over `ports.Control`, for the command line, the UI and programs.
+"""The API: a thin skin over `control_port.Control`, for the command line, the UI and programs.
 
 It decides nothing. Every answer that is no success is a problem body, and says nothing of us that the client need not
 know.
@@ -13,8 +13,8 @@ import structlog
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ValidationError
 
+from sidecar.control_port import Control
 from sidecar.errors import Refused, Transient
-from sidecar.ports import Control
 from sidecar.web.auth import Guard, Handler
 from sidecar.web.events import EventStream, send_events
 from sidecar.web.problem import problem

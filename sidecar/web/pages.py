@@ -8,7 +8,7 @@ from html import escape
 
 from aiohttp import hdrs, web
 
-from sidecar.ports import Control
+from sidecar.control_port import Control
 
 PING = {"ping": "pong"}
 # The pages need nothing from anywhere, so a browser is told to fetch nothing.

@@ -7,8 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from sidecar.control_port import Looked, Shown, Unmanaged, WrongCredentials
 from sidecar.core.policy import Policy
-from sidecar.ports import Delivery, History, Looked, Shown, Transition, Unmanaged, WrongCredentials
+from sidecar.ports import Delivery, History, Transition
 from sidecar.rfc3339 import written
 
 

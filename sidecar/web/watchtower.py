@@ -13,9 +13,10 @@ from functools import wraps
 
 from aiohttp import hdrs, web
 
+from sidecar.control_port import Control
 from sidecar.core.policy import parse_duration
 from sidecar.endings import ending
-from sidecar.ports import Clock, Control
+from sidecar.ports import Clock
 from sidecar.rfc3339 import written
 from sidecar.web.api import told, view_response
 from sidecar.web.auth import Guard, Handler, bearer_of, is_one_of

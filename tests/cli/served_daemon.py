@@ -20,7 +20,7 @@ Told = tuple[str, dict[str, object]]
 
 
 class ServedDaemon(FakeControl):
-    """Implements `ports.Control`, and tells what it is given to tell once an update is asked for."""
+    """Implements `control_port.Control`, and tells what it is given to tell once an update is asked for."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

@@ -20,11 +20,12 @@ from sidecar.cli.daemon import Daemon
 from sidecar.cli.doctor import Parts, examine, real_parts
 from sidecar.cli.finding import Finding, Status
 from sidecar.cli.host import Place, examine_socket, examine_state
+from sidecar.control_port import WrongCredentials
 from sidecar.core.decision import Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.credentials import Credential
 from sidecar.errors import Refused, SidecarError, Unreachable
-from sidecar.ports import Delivery, WrongCredentials
+from sidecar.ports import Delivery
 from sidecar.settings_model import Settings, load_settings
 from tests.cli.served_daemon import served
 from tests.web.fake_control import DELIVERY

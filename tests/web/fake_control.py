@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from sidecar.control_port import Looked, Shown, Unmanaged, WrongCredentials
 from sidecar.core.hint import Hint
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.policy import Policy
 from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused
-from sidecar.ports import Delivery, Described, History, Looked, Shown, Spec, Transition, Unmanaged, WrongCredentials
+from sidecar.ports import Delivery, Described, History, Spec, Transition
 
 OLD, NEW = Digest(f"sha256:{'1' * 64}"), Digest(f"sha256:{'2' * 64}")
 REF = ImageRef.parse("me/app:1")
@@ -49,7 +50,7 @@ DELIVERY = Delivery(
 
 
 class FakeControl:
-    """Implements `ports.Control`."""
+    """Implements `control_port.Control`."""
 
     def __init__(self) -> None:
         self.asked: list[object] = []
