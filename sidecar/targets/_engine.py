@@ -7,10 +7,7 @@ list containers by one inspect for each, hide the errors of a pull, and give up 
 
 from __future__ import annotations
 
-import asyncio
-import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -19,8 +16,8 @@ import docker.auth
 import docker.errors
 import requests
 
-from sidecar.errors import Misconfigured, Refused, Transient, Unreachable
-from sidecar.targets import podman
+from sidecar.errors import Misconfigured, Transient
+from sidecar.targets import _streams, podman
 from sidecar.targets._answers import (
     an_array,
     an_object,
@@ -29,10 +26,8 @@ from sidecar.targets._answers import (
     object_and_date,
     path_stat,
 )
-from sidecar.targets._session import NameConflict, Session
+from sidecar.targets._session import NameConflict, Session, filtered
 from sidecar.targets._wire import EngineError, Silent, Wire
-from sidecar.targets.logtail import tail_of
-from sidecar.targets.pull import follow, is_refusal, without_secrets
 
 __all__ = ["DEFAULT_URL", "Engine", "EngineError", "Json", "NameConflict"]
 
@@ -43,11 +38,7 @@ LAST_API_WITH_MAC: Final = (1, 51)
 
 _REMOVAL_SECONDS = 30
 _PRUNE_SECONDS = 600
-_PULL_SILENCE_SECONDS = 600
 _SIZE_SECONDS = 600
-_EVENT_SILENCE_SECONDS = 600
-_NO_END_SECONDS = 7 * 86400.0
-_LOG_BYTES = 64 * 1024
 
 
 class Engine:
@@ -109,7 +100,7 @@ class Engine:
 
     async def list_containers(self, *, filters: Mapping[str, list[str]] | None = None) -> list[Json]:
         """List containers, stopped ones too, without inspecting each."""
-        params = {"all": 1, **_filtered(podman.filters(filters) if filters and self.is_podman else filters)}
+        params = {"all": 1, **filtered(podman.filters(filters) if filters and self.is_podman else filters)}
         return await self._session.fetch("GET", "/containers/json", params=params, use=an_array)
 
     async def inspect_container(self, ident: str) -> tuple[Json, float] | None:
@@ -288,12 +279,7 @@ class Engine:
 
     async def logs(self, ident: str, *, tail: int) -> str:
         """Give the last lines of a container's output, and of these the last 64 KiB."""
-
-        def use(response: requests.Response) -> str:
-            return tail_of(response.iter_content(_LOG_BYTES), limit_bytes=_LOG_BYTES)
-
-        params = {"stdout": 1, "stderr": 1, "tail": tail}
-        return await self._session.fetch("GET", f"/containers/{_quoted(ident)}/logs", params=params, use=use)
+        return await _streams.logs(self._session, f"/containers/{_quoted(ident)}/logs", tail=tail)
 
     async def create_exec(self, ident: str, command: Sequence[str], *, env: Mapping[str, str]) -> str:
         """Prepare a command in a running container and give its id."""
@@ -312,22 +298,8 @@ class Engine:
         Raises:
             TimeoutError: it still runs; nothing can end it from here.
         """
-        ends_at = time.monotonic() + (timeout_seconds or _NO_END_SECONDS)
-
-        def pieces(response: requests.Response) -> Iterator[bytes]:
-            for piece in response.iter_content(None):
-                yield piece
-                if time.monotonic() > ends_at:
-                    raise TimeoutError
-
-        def use(response: requests.Response) -> str:
-            return tail_of(pieces(response), limit_bytes=_LOG_BYTES)
-
-        request: Json = {"json": {"Detach": False, "Tty": False}, "read_seconds": timeout_seconds or _NO_END_SECONDS}
-        try:
-            return await self._session.fetch("POST", f"/exec/{_quoted(ident)}/start", use=use, **request)
-        except Silent as error:
-            raise TimeoutError from error
+        path = f"/exec/{_quoted(ident)}/start"
+        return await _streams.output_of(self._session, path, timeout_seconds=timeout_seconds)
 
     async def inspect_exec(self, ident: str) -> Json:
         """Give whether a command still runs, and its exit code."""
@@ -356,52 +328,17 @@ class Engine:
             Refused: the registry does not know it, does not let us see it, or has it for other machines only.
             Transient: the registry or the engine failed, the disk is full, or nothing was heard for long.
         """
-        loop = asyncio.get_running_loop()
+        header = docker.auth.encode_header(auth).decode() if auth else None
+        image = (repository, digest)
+        await _streams.pull(self._session, image, platform=platform, auth=auth, auth_header=header, progress=progress)
 
-        def use(events: Iterator[Json]) -> str | None:
-            return follow(events, tell=lambda now: loop.call_soon_threadsafe(progress, now), clock=time.monotonic)
-
-        request: Json = {
-            "params": {"fromImage": repository, "tag": digest, "platform": platform},
-            "headers": {"X-Registry-Auth": docker.auth.encode_header(auth).decode()} if auth else {},
-            "silence_seconds": _PULL_SILENCE_SECONDS,
-        }
-        try:
-            async with self._session.stream("POST", "/images/create", use=use, **request) as reading:
-                failure = await reading
-        except EngineError as error:
-            failure = str(error)
-        except Silent as error:
-            raise Transient(str(error)) from error
-        if failure is not None:
-            message = f"pulling {repository}@{digest}: {without_secrets(failure, auth or {})}"
-            raise Refused(message) if is_refusal(failure) else Transient(message)
-
-    async def events(self) -> AsyncIterator[Json]:
+    def events(self) -> AsyncIterator[Json]:
         """Give what happens to containers, as it happens; closed, it ends in the engine too.
 
         Raises:
             Unreachable: the connection is lost; what happens until the next one is not heard of.
         """
-        loop = asyncio.get_running_loop()
-        heard: asyncio.Queue[Json | None] = asyncio.Queue()
-
-        def use(events: Iterator[Json]) -> None:
-            for event in events:
-                loop.call_soon_threadsafe(heard.put_nowait, event)
-
-        await self._session.greet()  # after a lost connection it may be another version
-        request: Json = {"params": _filtered({"type": ["container"]}), "silence_seconds": _EVENT_SILENCE_SECONDS}
-        while True:
-            async with self._session.stream("GET", "/events", use=use, **request) as reading:
-                reading.add_done_callback(lambda _: heard.put_nowait(None))
-                while (event := await heard.get()) is not None:
-                    yield event
-                lost = reading.exception()
-            if not isinstance(lost, Silent):
-                raise lost or Unreachable(f"listening to the engine at {self._session.url!r}: it ended the stream")
-            # Nothing has happened, or the connection has died without a word. The next begins within the silence.
-            request["params"]["since"] = int(await self._session.greet() - _EVENT_SILENCE_SECONDS / 2)
+        return _streams.events(self._session)
 
     async def _mac_address(self, path: str) -> str:
         """Ask in the last version that tells which address the user wanted; later ones hide it."""
@@ -426,7 +363,7 @@ class Engine:
     async def _prune(
         self, path: str, filters: Mapping[str, list[str]] | None = None, *, is_everywhere: bool = True
     ) -> Json:
-        request: Json = {"params": _filtered(filters), "read_seconds": _PRUNE_SECONDS}
+        request: Json = {"params": filtered(filters), "read_seconds": _PRUNE_SECONDS}
         try:
             return await self._session.fetch("POST", path, use=an_object, **request)
         except EngineError as error:
@@ -456,7 +393,3 @@ def _quoted(name: str) -> str:
 
 def _archive(ident: str) -> str:
     return f"/containers/{_quoted(ident)}/archive"
-
-
-def _filtered(filters: Mapping[str, list[str]] | None) -> Json:
-    return {"filters": json.dumps(filters)} if filters else {}

@@ -5,7 +5,8 @@ It knows no call of its own but the greeting, and decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -144,3 +145,8 @@ class Session:
 
 def _versioned(path: str, version: tuple[int, int]) -> str:
     return "/v{}.{}".format(*version) + path
+
+
+def filtered(filters: Mapping[str, list[str]] | None) -> Json:
+    """Write what a list is to hold as the engine takes it."""
+    return {"filters": json.dumps(filters)} if filters else {}

@@ -314,7 +314,7 @@ async def test_events_are_heard(engine: RealEngine):
 
 async def test_events_are_heard_after_a_silence(engine: RealEngine, monkeypatch: pytest.MonkeyPatch):
     """A stream that was silent for long is asked for anew, and the listener notices nothing."""
-    monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 1)
+    monkeypatch.setattr("sidecar.targets._streams._EVENT_SILENCE_SECONDS", 1)
     images.load(engine, web("1", Behaviour.UNCHECKED), "web:1")
     async with connected(engine) as one, aclosing(one.events()) as events:
         first = asyncio.create_task(anext(events))

@@ -768,7 +768,7 @@ class TestPull:
         self, engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch, answer: Answer
     ):
         """Nothing heard for long, from the start or in the middle, says nothing of the engine."""
-        monkeypatch.setattr("sidecar.targets._engine._PULL_SILENCE_SECONDS", 0.02)
+        monkeypatch.setattr("sidecar.targets._streams._PULL_SILENCE_SECONDS", 0.02)
         fake.answers[self.CALL] = answer
         with pytest.raises(Transient, match="did not answer in time") as error:
             await pull(engine)
@@ -846,7 +846,7 @@ class TestEvents:
 
     async def test_a_long_silence_is_no_loss(self, engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
         """Where nothing is heard for long, the engine is asked anew for what happened since, and the listener waits."""
-        monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 0.1)
+        monkeypatch.setattr("sidecar.targets._streams._EVENT_SILENCE_SECONDS", 0.1)
         fake.sends("GET /_ping", Date=DATE)
         silent = lines({"Action": "start"}, then=hang)
 
@@ -863,7 +863,7 @@ class TestEvents:
         self, engine: Engine, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
     ):
         """A connection that died without a word is found out, for the engine does not answer either."""
-        monkeypatch.setattr("sidecar.targets._engine._EVENT_SILENCE_SECONDS", 0.02)
+        monkeypatch.setattr("sidecar.targets._streams._EVENT_SILENCE_SECONDS", 0.02)
         fake.answers[self.CALL] = lines({"Action": "start"}, then=hang)
         events = engine.events()
         await anext(events)
