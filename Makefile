@@ -74,10 +74,10 @@ format: $(STAMP) ## write what the formatter and the linter can fix
 	$(BIN)/ruff check --fix .
 
 unit: $(STAMP) ## the tests that need nothing real, with coverage; every branch of what decides is covered
-	$(call timed,unit,$(BIN)/pytest -n 2 --cov --cov-report= --durations=10 --durations-min=0.2 $(addprefix --ignore=,$(CRASH)) $(ARGS))
-	$(BIN)/coverage report
-	@$(if $(PURE_FILES),echo "== what decides: every branch"; $(BIN)/coverage report --include='$(subst .py ,.py$(comma),$(PURE))' --fail-under=100)
-	$(call timed,crash,$(BIN)/pytest -n 2 --durations=3 $(CRASH) $(ARGS))
+	$(call timed,unit,$(BIN)/pytest -n 2 --cov --cov-report= --durations=10 --durations-min=0.2 $(if $(ARGS),$(ARGS),$(addprefix --ignore=,$(CRASH))))
+	$(if $(ARGS),,$(BIN)/coverage report)
+	@$(if $(and $(PURE_FILES),$(if $(ARGS),,all)),echo "== what decides: every branch"; $(BIN)/coverage report --include='$(subst .py ,.py$(comma),$(PURE))' --fail-under=100)
+	$(if $(ARGS),,$(call timed,crash,$(BIN)/pytest -n 2 --durations=3 $(CRASH)))
 
 packages: $(STAMP) ## install the real parts that integration and e2e run on (as root, on Debian)
 	$(if $(HAS_TESTBED),$(call timed,packages,$(PACKAGES)),@echo "no tests/testbed: nothing to install")
@@ -100,7 +100,7 @@ $(BENCH_STAMP): requirements/bench.txt | $(STAMP)
 	$(BENCH_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
 
-bench: packages $(BENCH_STAMP) ## measure: requests a second beside other designs, start, memory (installs wrk)
+bench: packages $(BENCH_STAMP) ## measure: downtime, requests a second beside other designs, start, memory (installs wrk)
 	@command -v wrk >/dev/null || { \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends wrk; }
 	$(BENCH) $(ARGS)

@@ -21,8 +21,8 @@ from sidecar.errors import Refused, SidecarError, Transient, Unreachable
 from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
 
-# Between two looks after the engine or the journal failed: doubled each time, to the most.
 _LONGEST_WORDS = 200
+# Between two looks after the engine or the journal failed: doubled each time, to the most.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
@@ -132,24 +132,20 @@ class Executor:
         match decision:
             case Rollout():
                 await self._enter(run, decision)
+            # Whatever takes its time ends the round: the call is chosen by a look that is not older than that.
+            case Step() if run.is_untouched and self._stopping.is_set():
+                run.is_left = True  # later we may be killed at any time, with the old one stopped
+            case Step() if run.is_untouched and run.asks is not None:
+                self._give_turn(run)
+                await self._make_way(run)  # what was held before it touched anything may be overtaken
+            case Step() if not run.has_turn:
+                await self._take_turn(run)
             case Step(is_start=is_start):
-                is_asked = run.asks is not None or self._stopping.is_set()
-                if not run.has_turn or (run.is_untouched and is_asked):
-                    await self._get_ready(run)  # which takes its time: it is looked at once more
-                else:
-                    await (self._start(run, observed) if is_start else self._step(run, observed))
+                await (self._start(run, observed) if is_start else self._step(run, observed))
             case Wait(seconds=seconds):
                 self._give_turn(run)
                 if not await self._make_way(run):
                     await self._wait(run, seconds)
-
-    async def _get_ready(self, run: _Run) -> None:
-        """Let what was held before it touched anything be overtaken by a newer digest; else wait for its turn."""
-        if run.is_untouched and run.asks is not None and await self._make_way(run):
-            return
-        await self._take_turn(run)
-        # Later we may be killed at any time, with the old one stopped.
-        run.is_left = run.is_untouched and self._stopping.is_set()
 
     async def _step(self, run: _Run, observed: Observed) -> None:
         await self._record(run, await run.driver.step(run.target, run.rollout, observed))
@@ -227,9 +223,8 @@ class Executor:
         await self._hints.wait_for_hint(run.target.id, seconds)
 
     async def _take_turn(self, run: _Run) -> None:
-        if not run.has_turn:
-            await self._turns.acquire()
-            run.has_turn = True
+        await self._turns.acquire()
+        run.has_turn = True
 
     def _give_turn(self, run: _Run) -> None:
         if run.has_turn:

@@ -79,6 +79,8 @@ class Reconciler:
         rollout = await self._ports.journal.open_rollout(target_id)
         if rollout is not None and rollout.is_prepared:
             target = await self._find(target_id) or rollout.as_target()
+            if not rollout.is_begun and (waits := await self._held_meanwhile(target, rollout)) is not None:
+                return waits
             rollout = await self._carry_out(target, rollout, cause, is_resumed=True)
             if rollout.is_open:
                 return Hold("left to the next start: Sidecar stops")
@@ -143,6 +145,15 @@ class Reconciler:
                 now[rollout.target_id] = replace(other, verdict=rollout, is_open=rollout.is_prepared)
         return order(self._members(now)).get(mine.target_id)
 
+    async def _held_meanwhile(self, target: Target, rollout: Rollout) -> Hold | None:
+        """Give the reason why what was prepared and never begun has to wait now: others of its group have begun."""
+        judged = {each.id: Judged(target=each, verdict=Keep("")) for each in await self._group(target.id)}
+        judged[target.id] = Judged(target=target, verdict=rollout)
+        async with self._beginning:
+            held = await self._overtaken(rollout, judged)
+        again = self._ports.clock.now() + _FIRST_RETRY_SECONDS  # nobody asks one whose rollout is open
+        return held if held is None or held.retry_at is not None else replace(held, retry_at=again)
+
     def _members(self, judged: Mapping[str, Judged]) -> list[Member]:
         return [
             Member(
@@ -158,6 +169,12 @@ class Reconciler:
         self._in_hand.add(target.id)
         try:
             return await self._executor.carry_out(target, rollout, cause, is_resumed=is_resumed)
+        except SidecarError:
+            # It did not begin: who waited for it, because it was about to, may begin before it is tried again.
+            for other in group_of(target, [each.target for each in self.last.values()]):
+                if other.id != target.id:
+                    self._ports.hints.add(other.id, Cause("project", self._ports.clock.now()))
+            raise
         finally:
             self._in_hand.discard(target.id)
 

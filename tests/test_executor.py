@@ -8,7 +8,7 @@ from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Refused, Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, digest, failing_first
-from tests.test_crash import TARGET, World, at_rest
+from tests.test_crash import TARGET, Bomb, World, at_rest, started_first
 from tests.test_reconciler import hint_of, line, once, remove
 
 WEBHOOK = Cause("webhook", 0.0, ("newer",))
@@ -86,6 +86,41 @@ async def test_told_to_stop_what_waits_for_its_turn_leaves_it() -> None:
     turns.release()
     assert await running == Hold("left to the next start: Sidecar stops")
     assert "stop web" not in world.engine.calls
+
+
+async def test_what_happened_while_it_waited_for_its_turn_counts() -> None:
+    """It is looked at once more: what a person stopped meanwhile is not begun."""
+    world, turns = World(), asyncio.Semaphore(1)
+    reconciler = line(world.engine, world, turns=turns)
+    world.engine.fails["create"] = lambda: Transient("bad parameter")
+    await reconciler.run_pass(TARGET, WEBHOOK)
+    del world.engine.fails["create"]
+    calls = len(world.engine.calls)
+    await turns.acquire()
+    running = asyncio.ensure_future(reconciler.reconcile(TARGET, WEBHOOK))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    world.engine.end(world.engine.named("web") or {}, 143)
+    turns.release()
+    await running
+    assert [call for call in world.engine.calls[calls:] if call.startswith("create")] == []
+
+
+async def test_what_makes_way_for_a_newer_digest_waits_for_its_turn_like_any_other() -> None:
+    """It gives its turn back first, or with one turn for all it would wait for itself for ever."""
+    world = started_first(Bomb())
+    push = hint_of(world, "c")
+    failures = [1]
+
+    def refuse() -> Exception | None:
+        push()
+        failures[0] -= 1
+        return Transient("port is already allocated") if failures[0] >= 0 else None
+
+    world.engine.fails["start"] = refuse
+    reconciler = line(world.engine, world, turns=asyncio.Semaphore(1))
+    await asyncio.wait_for(reconciler.run_pass(TARGET, WEBHOOK), timeout=1.5)
+    at_rest(world, "c")
 
 
 async def test_what_can_be_made_no_more_is_taken_back() -> None:

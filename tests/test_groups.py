@@ -90,6 +90,50 @@ async def test_a_dependency_that_began_during_a_pull_is_waited_for() -> None:
     )
 
 
+async def test_what_is_about_to_begin_is_waited_for_until_it_could_not() -> None:
+    """A dependency waits for it from the moment that it is carried out, and is asked again as soon as that failed."""
+    project, verdicts = Project(DB_AND_WEB), list[str]()
+    project.offer("web", "b")
+    create = project.engine.create_container
+
+    async def refuse(body: dict[str, object], **options: object) -> str:
+        project.engine.create_container = create  # type: ignore[method-assign]
+        project.offer("db", "b")
+        await project.reconciler.run_pass("docker:shop-db-1", Cause("webhook", project.clock.now(), ("db",)))
+        verdicts.append(project.reconciler.outcome_of("docker:shop-db-1"))
+        message = "no space left on device"
+        raise Transient(message)
+
+    project.engine.create_container = refuse  # type: ignore[method-assign]
+    await project.hint("web-1")
+    assert verdicts == ["hold: waits for docker:shop/web, which depends on it and is updated now"]
+    assert project.running() == {"db-1": "b", "web-1": "a"}
+    await project.hint("web-1")
+    assert project.running() == {"db-1": "b", "web-1": "b"}
+
+
+async def test_what_could_not_begin_waits_for_a_dependency_that_has_begun_meanwhile() -> None:
+    """Tried again in the middle of that, it would fail its gate for it, and its digest be rejected for nothing."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("web", "b")
+    project.engine.fails["create"] = lambda: Transient("no space left on device")
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    del project.engine.fails["create"]
+    project.offer("db", "b", Behaviour(healthy_after=20.0))
+
+    def try_again() -> None:
+        passes.append(asyncio.ensure_future(project.reconciler.run_pass("docker:shop-web-1", Cause("timer", 0.0))))
+
+    project.hints.on_wait = once(try_again)
+    await project.reconciler.run_pass("docker:shop-db-1", Cause("webhook", 0.0))
+    assert await asyncio.gather(*passes) == [5.0]
+    assert project.reconciler.outcome_of("docker:shop-web-1") == "hold: waits for its dependency docker:shop/db"
+    assert project.running() == {"db-1": "b", "web-1": "a"}
+    await project.hint("web-1")
+    assert project.running() == {"db-1": "b", "web-1": "b"}
+    assert project.stops() == ["db-1", "web-1"]
+
+
 @pytest.mark.parametrize("failure", [Transient("timed out"), Refused("manifest unknown")])
 async def test_a_registry_that_fails_is_asked_once_for_each_reference(failure: Exception) -> None:
     """One that hangs would hold up the whole project for its time-out, once for every replica."""

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MAX_FUNCTION_LINES = 60
-ENGINE_SIDE = {"_engine", "docker", "image", "swarm", "kubernetes"}  # of sidecar/targets: what does I/O
+ENGINE_SIDE = {"_engine", "docker", "image", "swarm", "kubernetes"}  # of sidecar/targets: what may be told the time
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"}
 TEXT = {"", ".cfg", ".html", ".ini", ".js", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 

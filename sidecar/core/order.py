@@ -101,8 +101,8 @@ def _waits_for(service: str, services: Mapping[str, list[Member]]) -> Hold | Non
 def _is_needed(service: str, services: Mapping[str, list[Member]]) -> Hold | None:
     """Give the reason to wait where something further down is between stop and the end of its gate."""
     for name in sorted(services):
-        is_in_hand = any(member.is_begun for member in services[name])
-        if is_in_hand and service in _dependencies(name, services):
+        has_begun = any(member.is_begun for member in services[name])
+        if has_begun and service in _dependencies(name, services):
             return Hold(f"waits for {name}, which depends on it and is updated now")
     return None
 

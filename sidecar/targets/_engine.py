@@ -16,7 +16,7 @@ import docker.auth
 import docker.errors
 import requests
 
-from sidecar.errors import Misconfigured, Transient
+from sidecar.errors import Misconfigured, Refused, Transient
 from sidecar.targets import _streams, podman
 from sidecar.targets._answers import (
     an_array,
@@ -28,6 +28,7 @@ from sidecar.targets._answers import (
 )
 from sidecar.targets._session import NameConflict, Session, filtered
 from sidecar.targets._wire import EngineError, Silent, Wire
+from sidecar.targets.pull import is_refusal, without_secrets
 
 __all__ = ["DEFAULT_URL", "Engine", "EngineError", "Json", "NameConflict"]
 
@@ -126,8 +127,7 @@ class Engine:
     async def changes(self, ident: str) -> list[Json]:
         """List what differs between a container's files and its image's."""
         path = f"/containers/{_quoted(ident)}/changes"
-        found: list[Json] = await self._session.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
-        return podman.changes(found) if self.is_podman else found
+        return await self._session.fetch("GET", path, use=an_array, read_seconds=_SIZE_SECONDS) or []
 
     async def stat_file(self, ident: str, path: str) -> Json | None:
         """Give name, size, mode and time of change of a file in a container; None when there is none."""
@@ -329,8 +329,12 @@ class Engine:
             Transient: the registry or the engine failed, the disk is full, or nothing was heard for long.
         """
         header = docker.auth.encode_header(auth).decode() if auth else None
-        image = (repository, digest)
-        await _streams.pull(self._session, image, platform=platform, auth=auth, auth_header=header, progress=progress)
+        pulled = _streams.pull(
+            self._session, repository, digest, platform=platform, auth_header=header, progress=progress
+        )
+        if (failure := await pulled) is not None:
+            message = f"pulling {repository}@{digest}: {without_secrets(failure, auth or {})}"
+            raise Refused(message) if is_refusal(failure) else Transient(message)
 
     def events(self) -> AsyncIterator[Json]:
         """Give what happens to containers, as it happens; closed, it ends in the engine too.

@@ -1,14 +1,15 @@
 """What every call to an engine has in common: the version it is made in, and what an answer means for the caller.
 
-It knows no call of its own but the greeting, and decides nothing.
+It knows no call but those by which it gets to know the engine, and decides nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import requests
 
@@ -16,9 +17,6 @@ from sidecar.errors import Misconfigured, Transient, Unreachable
 from sidecar.targets import podman
 from sidecar.targets._answers import an_object, api_version_and_date, nothing
 from sidecar.targets._wire import EngineError, Silent, Wire
-
-if TYPE_CHECKING:
-    import asyncio
 
 Json = dict[str, Any]
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Calls whose answer comes bit by bit: a pull, the engine's events, what containers and commands write.
 
-It reads them in the call's own thread and keeps no more than a bound; what an answer means is said by the modules that
-read one line of it (`pull`, `logtail`).
+It reads them in the call's own thread, and of text it keeps no more than a bound; what an answer means is said by
+`pull.py` and `logtail.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import requests
 
-from sidecar.errors import Refused, Transient, Unreachable
+from sidecar.errors import Transient, Unreachable
 from sidecar.targets._session import Session, filtered
 from sidecar.targets._wire import EngineError, Silent
 from sidecar.targets.logtail import tail_of
-from sidecar.targets.pull import follow, is_refusal, without_secrets
+from sidecar.targets.pull import follow
 
 Json = dict[str, Any]
 
@@ -29,15 +29,15 @@ _LOG_BYTES = 64 * 1024
 
 async def pull(
     session: Session,
-    image: tuple[str, str],
+    repository: str,
+    digest: str,
     *,
     platform: str | None,
-    auth: Json | None,
     auth_header: str | None,
     progress: Callable[[Json], None],
-) -> None:
-    """Pull a repository's digest; see ``Engine.pull``."""
-    loop, (repository, digest) = asyncio.get_running_loop(), image
+) -> str | None:
+    """Pull a digest, telling how far it is, and give what went wrong, in the engine's words; see ``Engine.pull``."""
+    loop = asyncio.get_running_loop()
 
     def use(events: Iterator[Json]) -> str | None:
         return follow(events, tell=lambda now: loop.call_soon_threadsafe(progress, now), clock=time.monotonic)
@@ -49,14 +49,11 @@ async def pull(
     }
     try:
         async with session.stream("POST", "/images/create", use=use, **request) as reading:
-            failure = await reading
+            return await reading
     except EngineError as error:
-        failure = str(error)
+        return str(error)
     except Silent as error:
         raise Transient(str(error)) from error
-    if failure is not None:
-        message = f"pulling {repository}@{digest}: {without_secrets(failure, auth or {})}"
-        raise Refused(message) if is_refusal(failure) else Transient(message)
 
 
 async def events(session: Session) -> AsyncIterator[Json]:

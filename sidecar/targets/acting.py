@@ -15,7 +15,7 @@ from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import Target
 from sidecar.errors import Transient
 from sidecar.ports import Events
-from sidecar.targets import calls
+from sidecar.targets import calls, podman
 from sidecar.targets import containers as reading
 from sidecar.targets._engine import Engine, EngineError, NameConflict
 from sidecar.targets.copying import copy
@@ -154,6 +154,7 @@ class Actor:
         ident, container = rollout.from_.instance or "", (rollout.plan or {})["container"]
         try:
             changes = await self._engine.changes(ident)
+            changes = podman.changes(changes) if self._engine.is_podman else changes
             is_empty = not has_own_files(container, changes, copies=copies)
             return 0 if is_empty else await self._engine.written_bytes(ident)
         except EngineError:  # the old one is gone, or the engine cannot tell: no reason not to update it

@@ -109,8 +109,10 @@ class DockerDriver:
     async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
         seen = await look(self._engine, target.name, rollout)
-        slots = await self._slots(target, rollout, seen) if rollout is not None else None
-        is_at_rest = rollout is None or slots is None or sequence.is_at_rest(rollout, slots)
+        slots, is_at_rest = None, True
+        if rollout is not None:
+            slots = await self._slots(target, rollout, seen)
+            is_at_rest = sequence.is_at_rest(rollout, slots)
         if seen.current is None:
             taken = seen.is_taken_down
             return Observed(now=seen.now, state=State.MISSING, is_taken_down=taken, at_rest=is_at_rest, look=slots)
@@ -235,8 +237,8 @@ class DockerDriver:
         """Make the next call towards the phase's goal, and give the rollout with what it learned."""
         assert isinstance(observed.look, Slots)  # noqa: S101 - it is from our own look, with a rollout
         call = sequence.next_call(rollout, observed.look)
-        if call is None:  # what was to be done has come about since the look that asked for it
-            msg = f"{target.name} changed at that moment; looking again"
+        if call is None:
+            msg = f"{target.name} is in a state in which no call is due yet; looking again"
             raise Transient(msg)
         if isinstance(call, Blocked):
             msg = f"another updater is at work: {target.name + CANDIDATE_SUFFIX} ({call.container_id[:12]}) is not ours"

@@ -42,6 +42,7 @@ _SIGNALS = {
     "RTMIN+3": "37",
 }
 _STATES = {"configured": "created", "initialized": "created", "stopping": "running"}
+_FILES_OF_ITS_OWN = ("/etc/passwd", "/etc/group")
 _OWN_ANNOTATIONS = (
     "io.container.manager",
     "io.kubernetes.cri-o.",
@@ -50,7 +51,6 @@ _OWN_ANNOTATIONS = (
     "org.systemd.property.",
 )
 # On the default network hardly anybody asks for an address, and on the others nobody can.
-_FILES_OF_ITS_OWN = ("/etc/passwd", "/etc/group")
 _WITHOUT_WISHES = frozenset({"podman", "host", "none", "pasta", "slirp4netns"})
 # Out of which Podman takes a network for whom nobody chose one: `default_subnet_pools`.
 _POOLS = tuple(

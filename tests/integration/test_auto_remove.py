@@ -6,20 +6,16 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from tests.integration.engines import ON_EACH
 from tests.integration.inspects import changes
 from tests.integration.line import Line, open_line
 from tests.integration.versions import SECOND, app
 from tests.testbed import images
-from tests.testbed.engine import NEW, OLD, Engine
+from tests.testbed.engine import Engine
 from tests.testbed.images import Behaviour
-from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(900)
-ON_EACH = pytest.mark.parametrize(
-    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
-)
-ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 
 
 @pytest.fixture

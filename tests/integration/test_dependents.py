@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.engines import ON_EACH, ON_NEW
 from tests.integration.inspects import changes
 from tests.integration.line import Json, Line, open_line
 from tests.testbed import images
-from tests.testbed.engine import NEW, OLD, Engine
+from tests.testbed.engine import Engine
 from tests.testbed.images import Behaviour
-from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(900)
-ON_EACH = pytest.mark.parametrize(
-    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
-)
-ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 # Options by which containers have something of `web`, in the order in which they are made.
 OTHERS = {
     "net": "--network=container:web",

@@ -7,17 +7,14 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from tests.integration.engines import ON_EACH
 from tests.integration.line import Line, open_line
 from tests.testbed import images
-from tests.testbed.engine import NEW, OLD, Engine
-from tests.testbed.parts import STORE_VERSION
+from tests.testbed.engine import Engine
 from tests.testbed.proxy import PORT, proxy
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(300)
-ON_EACH = pytest.mark.parametrize(
-    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
-)
 START_FIRST = ("--label=sidecar.strategy=start-first", "--label=sidecar.drain=2s", "--restart=always")
 GRACEFUL = images.Behaviour.GRACEFUL
 AT_ONCE = 3

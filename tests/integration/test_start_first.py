@@ -8,20 +8,16 @@ from contextlib import suppress
 
 import pytest
 
+from tests.integration.engines import ON_EACH, ON_NEW
 from tests.integration.inspects import changes
 from tests.integration.line import Line, open_line
 from tests.testbed import images
-from tests.testbed.engine import NEW, OLD, Engine
+from tests.testbed.engine import Engine
 from tests.testbed.errors import PartError
 from tests.testbed.images import Behaviour
-from tests.testbed.parts import STORE_VERSION
 from tests.testbed.registry import Registry
 
 pytestmark = pytest.mark.timeout(900)
-ON_EACH = pytest.mark.parametrize(
-    "engine", [OLD.version, NEW.version, pytest.param(STORE_VERSION, marks=pytest.mark.sweep)], indirect=True
-)
-ON_NEW = pytest.mark.parametrize("engine", [NEW.version], indirect=True)
 TRIES = 10
 START_FIRST = ("--label=sidecar.strategy=start-first", "--label=sidecar.drain=1s", "--restart=always")
 

@@ -12,18 +12,6 @@ from tests.testbed.engine import NEW, Engine
 from tests.testbed.parts import KINDS, STORE_VERSION, Parts
 from tests.testbed.registry import Registry
 
-# What these hold has nothing to do with how an engine keeps images: on the third one they are for a sweep.
-OF_ANY_STORE = frozenset({"test_networks", "test_volumes", "test_states", "test_layer"})
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them so, before the others get the mark of their folder."""
-    for item in items:
-        kinds = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
-        if item.path.stem in OF_ANY_STORE and STORE_VERSION in kinds:
-            item.add_marker(pytest.mark.sweep)
-
 
 @pytest.fixture(params=KINDS)
 def any_engine(request: pytest.FixtureRequest, testbed: Parts) -> Iterator[Engine]:

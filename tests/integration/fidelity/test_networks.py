@@ -8,6 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from tests.integration.engines import OF_ANY_STORE
 from tests.integration.fidelity.cases import (
     Case,
     addresses,
@@ -21,7 +22,7 @@ from tests.integration.line import Json, Line
 from tests.integration.versions import app
 
 # Time decides nothing here: on a busy machine an update takes as long as it takes.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), OF_ANY_STORE]
 
 
 @pytest.mark.fidelity(12, 42)
