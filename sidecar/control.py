@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from sidecar.control_port import Looked, Shown, Unmanaged, WrongCredentials
 from sidecar.core.decision import Cause, Hold, Keep
@@ -58,18 +59,16 @@ class DaemonControl:
         Raises:
             Refused: nothing is meant by the text, and no rollout was ever of a target of that name.
         """
+        under_way, last = await self._under_way(), self._reconciler.last
         try:
-            targets = await self._meant(text)
+            looked = [_looked(each, last.get(each.id), under_way.get(each.id)) for each in await self._meant(text)]
         except Refused:
             name = text if text.partition(":")[0] in list(Kind) else f"{Kind.DOCKER}:{text}"
-            if (gone := await self._ports.journal.last_rollout(name)) is None:
+            if (rollout := await self._ports.journal.last_rollout(name)) is None:
                 raise
-            targets = [gone.as_target()]
-        under_way, last = await self._under_way(), self._reconciler.last
-        return [
-            await self._shown(_looked(each, last.get(each.id), under_way.get(each.id)), with_spec=with_spec)
-            for each in targets
-        ]
+            gone = _looked(rollout.as_target(), None, under_way.get(name))
+            looked = [gone if gone.phase else replace(gone, verdict="hold", reason="it does not exist any more")]
+        return [await self._shown(each, with_spec=with_spec) for each in looked]
 
     async def _shown(self, looked: Looked, *, with_spec: bool) -> Shown:
         target, journal = looked.target, self._ports.journal
@@ -140,8 +139,7 @@ class DaemonControl:
         targets = await self._meant(text)
         # The replicas of a service share what failed: the first of them counts it.
         released = {each.id: await self._ports.journal.release(each.service, each.ref.name) for each in targets}
-        delivery_id, _ = await self.update(text)
-        return delivery_id, released
+        return await self._enqueue(targets, "cli", f"release {text}"), released
 
     async def history(self, *, limit: int, target_id: str | None = None) -> History:
         """Give what happened of late; of a target by its id or its name, or of those of a Compose service.
@@ -219,7 +217,9 @@ def _named(text: str, targets: Sequence[Target]) -> Sequence[Target]:
     Raises:
         Refused: services of several projects are called so.
     """
-    if exact := [target for target in targets if text in (target.id, target.name)]:
+    # The name of an image target is its reference, which means containers as well.
+    names = {target.id: {target.id} if target.kind is Kind.IMAGE else {target.id, target.name} for target in targets}
+    if exact := [target for target in targets if text in names[target.id]]:
         return exact
     found = [target for target in targets if target.compose_service == text]
     if len({target.project for target in found}) > 1:

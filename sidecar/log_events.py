@@ -150,7 +150,8 @@ EVENTS: Mapping[str, Event] = {
         "info", "What the recreate changed beside the image.", "target", "rollout_id", "difference"
     ),
     "hook.succeeded": _event("info", "A command of the user ran in a container.", *_HOOK),
-    "hook.failed": _event("warning", "A command of the user failed, or says that it is not the time.", *_HOOK),
+    "hook.postponed": _event("info", "A command of the user says that it is not the time for the update.", *_HOOK),
+    "hook.failed": _event("warning", "A command of the user failed.", *_HOOK),
     "hook.skipped": _event("warning", "A command of the user was not run.", *_HOOK),
     "rollout.delayed": _event("warning", "A call failed; it is tried again.", *_ROLLOUT),
     "pass.crashed": _event("error", "A defect of Sidecar; the target is looked at again.", "target", "error"),

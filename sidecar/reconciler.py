@@ -14,7 +14,7 @@ from sidecar import judging
 from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.order import Member, Verdict, group_of, order
 from sidecar.core.rollout import Phase, Rollout
-from sidecar.core.target import Target
+from sidecar.core.target import Image, Target
 from sidecar.errors import Postponed, SidecarError, Transient
 from sidecar.executor import Executor, facts_of
 from sidecar.judging import Asked, Judged
@@ -39,6 +39,7 @@ class Reconciler:
         # Who sees the others of its group not begun has begun before any of these sees.
         self._beginning = asyncio.Lock()
         self._in_hand: set[str] = set()
+        self._told: dict[str, str | None] = {}
         self._failures: dict[str, int] = {}
         self.last: dict[str, Judged] = {}
 
@@ -87,7 +88,7 @@ class Reconciler:
             rollout = None
 
         group = await self._group(target_id)
-        before, asked = dict(self.last), Asked()
+        asked = Asked()
         judged = {target.id: await self._judge(target, cause, asked) for target in group}
         mine = judged.get(target_id)
         verdict = mine.verdict if mine is not None else Keep("it does not exist any more")
@@ -95,6 +96,7 @@ class Reconciler:
             verdict = await self._settle_intent(rollout, verdict)
         if mine is None:
             self.last.pop(target_id, None)
+            self._told.pop(target_id, None)
             return verdict
 
         judged[target_id] = mine = replace(mine, verdict=verdict)
@@ -104,7 +106,7 @@ class Reconciler:
             held = order(self._members(judged))
         verdict = held.get(target_id, verdict)
         others = {name: held.get(name, each.verdict) for name, each in judged.items() if name != target_id}
-        self._tell_others(others, before, cause)
+        self._tell_others(others, cause)
         self._ask_others(target_id, judged, held, cause)
         if isinstance(verdict, Rollout):
             verdict = await self._roll_out(mine.target, verdict, judged, cause)
@@ -126,7 +128,11 @@ class Reconciler:
                 return overtaken
             await self._ports.journal.record(rollout)
         self._executor.tell_strategy(rollout)
-        return self._outcome(await self._carry_out(target, rollout, cause))
+        rollout = await self._carry_out(target, rollout, cause)
+        if rollout.phase is Phase.SUCCEEDED and (mine := self.last.get(target.id)) and mine.observed is not None:
+            image = Image(id=rollout.to.image_id or "", digests=frozenset(filter(None, [rollout.to.digest])))
+            self.last[target.id] = replace(mine, observed=replace(mine.observed, image=image))
+        return self._outcome(rollout)
 
     async def _overtaken(self, mine: Rollout, judged: Mapping[str, Judged]) -> Hold | None:
         """Give the reason to wait after all: preparing takes its time, and the passes of others go on."""
@@ -172,7 +178,7 @@ class Reconciler:
         except SidecarError:
             # It did not begin: who waited for it, because it was about to, may begin before it is tried again.
             for other in group_of(target, [each.target for each in self.last.values()]):
-                if other.id != target.id:
+                if _is_waiting(self.last[other.id].verdict):
                     self._ports.hints.add(other.id, Cause("project", self._ports.clock.now()))
             raise
         finally:
@@ -250,11 +256,10 @@ class Reconciler:
                 prepared[other.target.id] = replace(other, verdict=self._hold(other.target.id, error))
         return prepared
 
-    def _tell_others(self, verdicts: Mapping[str, Verdict], before: Mapping[str, Judged], cause: Cause) -> None:
-        """Tell of the others of the group what has become another verdict by this look."""
+    def _tell_others(self, verdicts: Mapping[str, Verdict], cause: Cause) -> None:
+        """Tell of the others of the group what has become another verdict since they were last told of."""
         for other_id, verdict in verdicts.items():
-            known = before[other_id].verdict if other_id in before else None
-            if known is None or _reason(known) != _reason(verdict):
+            if other_id not in self._told or self._told[other_id] != _reason(verdict):
                 self._tell(other_id, verdict, cause)
             elif other_id in self.last:
                 self.last[other_id] = replace(self.last[other_id], verdict=verdict)
@@ -294,6 +299,7 @@ class Reconciler:
     def _tell(self, target_id: str, verdict: Verdict, cause: Cause) -> None:
         """Write the one line that says what came of a pass."""
         facts: dict[str, object] = {"target": target_id, "cause": cause.kind, "delivery_ids": list(cause.delivery_ids)}
+        self._told[target_id] = _reason(verdict)
         judged = self.last.get(target_id)
         if judged is not None:
             self.last[target_id] = replace(judged, verdict=verdict)
@@ -310,6 +316,11 @@ class Reconciler:
                 self._ports.events.publish("target.held", reason=reason, **facts)
             case Rollout():
                 pass
+
+
+def _is_waiting(verdict: Verdict) -> bool:
+    """Say whether a target waits for something, and is not looked at again by itself."""
+    return isinstance(verdict, Hold) and verdict.retry_at is None and not verdict.is_failure
 
 
 def _retry_at(verdict: Verdict) -> float | None:

@@ -116,6 +116,7 @@ async def test_what_is_gone_is_shown_by_its_last_rollout(desk: Desk, name: str):
     desk.containers.targets = (OTHER,)
     (shown,) = await desk.control.show(name, with_spec=True)
     assert (shown.looked.target.id, shown.looked.target.ref) == ("docker:web", REF)
+    assert (shown.looked.verdict, shown.looked.reason) == ("hold", "it does not exist any more")
     assert shown.described.spec == Spec(request={"Image": str(REF)}, commands=["rollout-1"])
 
 
@@ -123,6 +124,16 @@ async def test_what_never_was_is_not_shown(desk: Desk):
     """A name that nothing has or had is refused with those that there are."""
     with pytest.raises(Refused, match="nobody"):
         await desk.control.show("nobody", with_spec=False)
+
+
+async def test_a_reference_means_containers_beside_an_image_that_is_only_pulled(desk: Desk):
+    """The image target of a reference is called by it; what runs the image is meant as well."""
+    image = replace(TARGET, id=f"image:{REF}", kind=Kind.IMAGE, service=str(REF), project=None)
+    desk.containers.targets = (TARGET, image)
+    _, target_ids = await desk.control.update(str(REF))
+    assert target_ids == ["docker:web", image.id]
+    _, target_ids = await desk.control.update(image.id)
+    assert target_ids == [image.id]
 
 
 async def test_a_plan_judges_and_does_nothing(desk: Desk):
@@ -249,6 +260,7 @@ async def test_a_release_forgets_and_looks_again(desk: Desk):
     assert not await desk.journal.rejected(TARGET.service, REF.name)
     assert await desk.journal.rejected(OTHER.service, OTHER.ref.name)
     assert [cause.delivery_ids for _, cause in desk.hints.asked] == [(delivery_id,)]
+    assert [each.reason for each in (await desk.control.history(limit=5)).deliveries] == ["release web"]
 
 
 async def test_wrong_credentials_are_counted_since_the_start(desk: Desk):

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sidecar.core.decision import Cause
+from sidecar.core.decision import Cause, Resolved
+from sidecar.core.image import ImageRef
+from sidecar.core.target import Image
 from sidecar.errors import Refused, Transient
 from sidecar.targets.discovery import Scope
 from tests.fakes import Behaviour, FakeEngine, digest, image_id
@@ -88,6 +90,34 @@ async def test_a_dependency_that_began_during_a_pull_is_waited_for() -> None:
         ["stop shop-db-1", "remove shop-db-1.sidecar-old", "stop shop-web-1", "remove shop-web-1.sidecar-old"],
         ["stop shop-web-1", "remove shop-web-1.sidecar-old", "stop shop-db-1", "remove shop-db-1.sidecar-old"],
     )
+
+
+async def test_what_is_the_same_for_many_is_told_once() -> None:
+    """When a project comes up the passes of all its containers look at each of them, and find the same."""
+    services = dict.fromkeys(("api", "db", "mail", "web"), "")
+    project = Project(services)
+    resolve = project.registry.resolve
+
+    async def answer_later(ref: ImageRef) -> Resolved:
+        await asyncio.sleep(0)
+        return await resolve(ref)
+
+    project.registry.resolve = answer_later  # type: ignore[method-assign]
+    passes = [project.reconciler.run_pass(f"docker:shop-{name}-1", Cause("engine", 0.0)) for name in services]
+    await asyncio.gather(*passes)
+    told = [facts["target"] for facts in project.events.named("target.kept")]
+    assert len(set(told)) == len(services)
+    assert max(map(told.count, told)) <= 2  # by its own pass, and once before that by another's
+
+
+async def test_what_runs_after_an_update_is_known_at_once() -> None:
+    """Whoever lists targets is shown the new digest beside the words that say so."""
+    project = Project({"web": ""})
+    project.offer("web", "b")
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    observed = project.reconciler.last["docker:shop-web-1"].observed
+    assert observed is not None
+    assert observed.image == Image(id=image_id("wb"), digests=frozenset({digest("wb")}))
 
 
 async def test_what_is_about_to_begin_is_waited_for_until_it_could_not() -> None:

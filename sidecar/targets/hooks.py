@@ -63,11 +63,12 @@ async def run_hook(engine: Engine, events: Events, rollout: Rollout, hook: str, 
         events.publish("hook.succeeded", **about)
         return
     reason = _reason(ended, asked)
-    events.publish("hook.failed", **about, reason=reason, **({} if ended.code is None else {"exit_code": ended.code}))
+    is_postponed = hook == PRE_UPDATE and ended.code == NOT_NOW
+    about |= {"reason": reason} | ({} if ended.code is None else {"exit_code": ended.code})
+    events.publish("hook.postponed" if is_postponed else "hook.failed", **about)
     if hook == PRE_UPDATE:
-        kind = Postponed if ended.code == NOT_NOW else Transient
         msg = f"the {hook} hook of {rollout.target_id} {reason}"
-        raise kind(msg)
+        raise Postponed(msg) if is_postponed else Transient(msg)
 
 
 async def _run(engine: Engine, container_id: str, asked: Mapping[str, Any], env: Mapping[str, str]) -> _Ended:

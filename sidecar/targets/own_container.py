@@ -78,7 +78,8 @@ class Helper:
             found = await self._create(name, rollout)
         if state_of(found) is State.CREATED:
             await self._engine.start(found["Id"])
-        msg = f"{name} is updated by its helper {name + HELPER_SUFFIX}, which is about to stop it"
+        helper = name + HELPER_SUFFIX
+        msg = f"{name} is updated by its helper {helper}, which is about to stop it; see `sidecar history`"
         raise Postponed(msg)
 
     async def failure(self, name: str) -> str | None:

@@ -514,6 +514,18 @@ def test_who_reads_no_further_is_no_failure(
         assert run("history") == 0
 
 
+def test_what_a_helper_takes_over_is_done_for_whoever_waits():
+    """The daemon that would tell is about to be stopped; the words say where to look."""
+    followed = Followed("delivery-2", ["docker:web"])
+    reason = "web is updated by its helper web.sidecar-helper, which is about to stop it; see `sidecar history`"
+    followed.feed(Event("1", "target.held", {**OURS, "reason": reason}))
+    assert followed.is_well
+    followed = Followed("delivery-2", ["docker:web"])
+    followed.feed(Event("1", "target.held", {**OURS, "reason": "the helper of its image ended 5 times"}))
+    assert not followed.waiting
+    assert not followed.is_well
+
+
 def test_a_target_that_waits_for_others_is_not_done():
     """A replica that waits for another, or for its dependency, is looked at again; its hold is not the end."""
     held = Hold("stays stopped")

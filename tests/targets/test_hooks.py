@@ -40,6 +40,8 @@ async def test_a_hook_that_does_not_succeed_stops_the_update(code: int | None, w
     verdict = await hold_of(world)
     assert verdict.reason == f"the pre-update hook of docker:web {words}"
     assert verdict.is_failure is is_failure
+    told = [event for event, _ in world.events.told if event.startswith("hook.")]
+    assert told == ["hook.failed" if is_failure else "hook.postponed"]
     assert [each["name"] for each in world.engine.containers.values()] == ["web"]
     assert [name for name in world.engine.calls if not name.startswith(("pull", "run"))] == []
     world.engine.exits["dump"] = 0

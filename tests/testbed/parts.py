@@ -6,9 +6,10 @@ by the next run, which knows a folder without an owner by its free lock.
 
 import fcntl
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.testbed import trees
 from tests.testbed.engine import CONTAINERD_STORE, NEW, OLD, Engine, Release
 from tests.testbed.machine import Machine
 from tests.testbed.podman import PODMAN, Podman
+from tests.testbed.processes import Process
 from tests.testbed.registry import Registry
 
 STORE_VERSION = f"{NEW.version}-containerd"
@@ -133,10 +135,22 @@ def _remove_abandoned(folder: Path) -> bool:
                 Machine(notes.parent, notes.parent).turn_off()
             for notes in folder.glob("*/registry.json"):
                 Registry(notes.parent).stop()
+            for daemon in _daemons_of(folder):
+                daemon.send(signal.SIGKILL)
             _remove(folder)
     except (BlockingIOError, FileNotFoundError):  # its owner lives, or has just removed it
         return False
     return True
+
+
+def _daemons_of(folder: Path) -> Iterator[Process]:
+    """Find every Sidecar that was started for an engine in a folder: it has nobody left who would end it."""
+    mark = f"SIDECAR_DOCKER_HOST=unix://{folder}/".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # it has just ended
+            is_one = any(each.startswith(mark) for each in environ.read_bytes().split(b"\0"))
+            if is_one and (found := Process.of(int(environ.parent.name))) is not None:
+                yield found
 
 
 def _remove(folder: Path) -> None:
