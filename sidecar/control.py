@@ -62,7 +62,7 @@ class DaemonControl:
         under_way, last = await self._under_way(), self._reconciler.last
         try:
             looked = [_looked(each, last.get(each.id), under_way.get(each.id)) for each in await self._meant(text)]
-        except Refused:
+        except _NobodyMeant:
             name = text if text.partition(":")[0] in list(Kind) else f"{Kind.DOCKER}:{text}"
             if (rollout := await self._ports.journal.last_rollout(name)) is None:
                 raise
@@ -192,12 +192,12 @@ class DaemonControl:
             ref = ImageRef.parse(text)
         except ValueError as error:
             msg = f"{text!r} is no target, and {error}"
-            raise Refused(msg) from None
+            raise _NobodyMeant(msg) from None
         if found := [target for target in targets if target.is_meant_by(ref.with_tag(ref.tag))]:
             return found
         known = ", ".join(target.id for target in targets) or "none; label a container with sidecar.enable=true"
         msg = f"nothing is meant by {text!r}; targets are {known}"
-        raise Refused(msg)
+        raise _NobodyMeant(msg)
 
     async def _under_way(self) -> Mapping[str, Rollout]:
         """Give the rollouts that are carried out; of an intent that could not be prepared the verdict says more."""
@@ -209,6 +209,10 @@ class DaemonControl:
             return await self._reconciler.look(target, Cause("plan", self._ports.clock.now()))
         except SidecarError as error:
             return Judged(target=target, verdict=Hold(str(error)))
+
+
+class _NobodyMeant(Refused):
+    """There is no target of that name now."""
 
 
 def _named(text: str, targets: Sequence[Target]) -> Sequence[Target]:

@@ -120,6 +120,15 @@ async def test_what_is_gone_is_shown_by_its_last_rollout(desk: Desk, name: str):
     assert shown.described.spec == Spec(request={"Image": str(REF)}, commands=["rollout-1"])
 
 
+async def test_what_may_be_several_is_not_taken_for_one_that_is_gone(desk: Desk):
+    """Two projects have a service of the name, and once there was a container of it."""
+    projects = [replace(TARGET, id=f"docker:{each}-web-1", service=f"{each}/web", project=each) for each in "ab"]
+    desk.containers.targets = projects
+    await desk.journal.record(replace(ROLLOUT, phase=Phase.FAILED))
+    with pytest.raises(Refused, match="services of several projects are called 'web'"):
+        await desk.control.show("web", with_spec=False)
+
+
 async def test_what_never_was_is_not_shown(desk: Desk):
     """A name that nothing has or had is refused with those that there are."""
     with pytest.raises(Refused, match="nobody"):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from sidecar.core.decision import Cause, Hold
-from sidecar.core.rollout import Phase
+from sidecar.core.rollout import Phase, Rollout
 from sidecar.errors import Refused, Transient, Unreachable
-from tests.fakes import Behaviour, FakeEngine, digest, failing_first
+from tests.fakes import Behaviour, FakeEngine, Killed, digest, failing_first
+from tests.memory_journal import MemoryJournal
 from tests.test_crash import TARGET, Bomb, World, at_rest, started_first
 from tests.test_reconciler import hint_of, line, once, remove
 
@@ -104,6 +107,36 @@ async def test_what_happened_while_it_waited_for_its_turn_counts() -> None:
     turns.release()
     await running
     assert [call for call in world.engine.calls[calls:] if call.startswith("create")] == []
+
+
+async def test_told_to_stop_it_brings_up_first_what_it_had_taken_down() -> None:
+    """A rollout that was killed after the stop is resumed by a process that is told to end at once."""
+    calm = World()
+    await calm.live()
+    at = max(number for number, name in enumerate(calm.bomb.names, 1) if "stop web" in name)
+    world, stopping = World(bomb=Bomb(kill_at={at})), asyncio.Event()
+    with pytest.raises(Killed):
+        await world.reconciler().reconcile(TARGET, WEBHOOK)
+    world.bomb.has_gone_off = False
+    stopping.set()
+    await line(world.engine, world, stopping).reconcile(TARGET, WEBHOOK)
+    assert any(container["up"] for container in world.engine.containers.values())
+
+
+async def test_a_start_that_is_not_on_record_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old one runs, so it is held until the journal can be written; nothing is held against the image."""
+    world, record = started_first(Bomb()), MemoryJournal.record
+
+    async def refuse(journal: MemoryJournal, rollout: Rollout, *, after: Rollout | None = None) -> None:
+        if rollout.goal_starts:
+            message = "the disk is full"
+            raise Transient(message)
+        await record(journal, rollout, after=after)
+
+    monkeypatch.setattr(MemoryJournal, "record", refuse)
+    await world.reconciler().run_pass(TARGET, WEBHOOK)
+    assert world.events.named("rollout.delayed") == []
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}
 
 
 async def test_what_makes_way_for_a_newer_digest_waits_for_its_turn_like_any_other() -> None:

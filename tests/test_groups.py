@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from sidecar.core.decision import Cause, Resolved
 from sidecar.core.image import ImageRef
+from sidecar.core.rollout import Rollout
 from sidecar.core.target import Image
 from sidecar.errors import Refused, Transient
 from sidecar.targets.discovery import Scope
 from tests.fakes import Behaviour, FakeEngine, digest, image_id
+from tests.memory_journal import MemoryJournal
 from tests.test_crash import LABELS
 from tests.test_reconciler import Project, line, once
 
@@ -140,6 +142,69 @@ async def test_what_is_about_to_begin_is_waited_for_until_it_could_not() -> None
     assert project.running() == {"db-1": "b", "web-1": "a"}
     await project.hint("web-1")
     assert project.running() == {"db-1": "b", "web-1": "b"}
+
+
+async def test_what_is_resumed_is_waited_for_before_it_has_begun() -> None:
+    """Its first try failed; in the second it counts from its first moment as well."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("web", "b")
+    project.engine.fails["create"] = lambda: Transient("no space left on device")
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    del project.engine.fails["create"]
+    create, push = project.engine.create_container, push_later(project, "db", passes)
+
+    async def create_slowly(body: dict[str, object], **options: object) -> str:
+        push()
+        for _ in range(500):
+            await asyncio.sleep(0)
+        return await create(body, **options)  # type: ignore[arg-type]
+
+    project.engine.create_container = create_slowly  # type: ignore[method-assign]
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("retry", 0.0))
+    await asyncio.gather(*passes)
+    held = [facts["reason"] for facts in project.events.named("target.held") if facts["target"] == "docker:shop-db-1"]
+    assert held == ["waits for docker:shop/web, which depends on it and is updated now"]
+
+
+async def test_of_two_that_begin_at_the_same_moment_one_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the journal is: each looks and records before the other looks."""
+    project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
+    project.offer("web", "b", Behaviour(healthy_after=20.0))
+    open_rollouts, pull = MemoryJournal.open_rollouts, project.engine.pull
+    push = push_later(project, "db", passes)
+
+    async def slowly(journal: MemoryJournal) -> Sequence[Rollout]:
+        found = await open_rollouts(journal)
+        for _ in range(300):
+            await asyncio.sleep(0)
+        return found
+
+    async def pull_both(repository: str, wanted: str, **options: object) -> None:
+        await pull(repository, wanted, **options)  # type: ignore[arg-type]
+        push()
+        for _ in range(3000):
+            await asyncio.sleep(0)
+            if sum(call.startswith("pull") for call in project.engine.calls) > 1:
+                break
+
+    project.engine.pull = pull_both  # type: ignore[method-assign]
+    monkeypatch.setattr(MemoryJournal, "open_rollouts", slowly)
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    await asyncio.gather(*passes)
+    calls = [call for call in project.engine.calls if call.startswith(("stop shop", "remove shop"))]
+    assert [call.split()[0] for call in calls][:2] == ["stop", "remove"]
+
+
+async def test_a_gate_holds_no_turn() -> None:
+    """With one turn for all, another target is updated while the first waits for its health."""
+    project, passes = Project({"db": "", "web": ""}), list[asyncio.Future[float | None]]()
+    project.reconciler = line(project.engine, project, turns=asyncio.Semaphore(1))
+    project.offer("web", "b", Behaviour(healthy_after=20.0))
+    project.hints.on_wait = push_later(project, "db", passes)
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    await asyncio.gather(*passes)
+    calls = project.engine.calls
+    assert calls.index("stop shop-db-1") < calls.index("remove shop-web-1.sidecar-old")
 
 
 async def test_what_could_not_begin_waits_for_a_dependency_that_has_begun_meanwhile() -> None:

@@ -168,3 +168,11 @@ async def test_where_only_the_containers_are_gone_it_is_made_again() -> None:
     world.engine.watch = after("restart policy web no", lambda engine: engine.containers.clear())
     await world.live()
     at_rest(world, "b")
+
+
+async def test_an_update_ends_though_the_image_before_was_removed() -> None:
+    """Nothing is left to keep for a rollback, and nobody waits for it."""
+    world = World()
+    world.engine.watch = after("start web", lambda engine: engine.images.pop(image_id("a")))
+    await world.reconciler().reconcile(TARGET, Cause("test", 0.0))
+    assert world.phases()[-1] is Phase.SUCCEEDED

@@ -93,7 +93,8 @@ async def output_of(session: Session, path: str, *, timeout_seconds: float | Non
     ends_at = time.monotonic() + (timeout_seconds or _NO_END_SECONDS)
 
     def pieces(response: requests.Response) -> Iterator[bytes]:
-        for piece in response.iter_content(None):
+        # As it comes: the answer has neither a length nor chunks, and whatever else reads it waits for its end.
+        while piece := response.raw.read1(_LOG_BYTES):
             yield piece
             if time.monotonic() > ends_at:
                 raise TimeoutError

@@ -139,6 +139,24 @@ async def hang_at_once(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+def raw(piece: bytes, *, count: int) -> Answer:
+    """Answer as the engine does to the start of a command: with neither a length nor chunks, until it is over."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/vnd.docker.raw-stream\r\n\r\n")
+        for _ in range(count):
+            if request.transport is None or request.transport.is_closing():
+                break
+            request.transport.write(b"\1\0\0\0" + len(piece).to_bytes(4) + piece)
+            await asyncio.sleep(0.001 if count > 100 else 0)
+        if request.transport is not None:
+            request.transport.close()
+        return web.Response()
+
+    return answer
+
+
 @pytest.fixture
 async def fake(tmp_path: Path) -> AsyncIterator[FakeEngine]:
     one = FakeEngine(tmp_path)
@@ -690,6 +708,35 @@ class TestChange:
         fake.says("GET /v1.45/exec/e1/json", 200, {"Running": False, "ExitCode": 3})
         assert (await engine.inspect_exec(ident))["ExitCode"] == 3
 
+    async def test_a_command_that_goes_on_writing_is_given_up(self, engine: Engine, fake: FakeEngine):
+        """The engine's answer is a raw stream, which is read as it comes, and of which the last is kept."""
+        fake.answers["POST /v1.45/exec/e1/start"] = raw(b"y\n" * 4096, count=10**6)
+        async with asyncio.timeout(1.5):  # whose own end would be another error in here
+            with pytest.raises(TimeoutError):
+                await engine.start_exec("e1", timeout_seconds=0.1)
+        fake.answers["POST /v1.45/exec/e1/start"] = raw(b"y\n" * 4096, count=64)
+        assert 0 < len(await engine.start_exec("e1", timeout_seconds=30)) <= 64 * 1024
+
+    async def test_a_command_that_says_nothing_is_given_up(self, engine: Engine, fake: FakeEngine):
+        """It may go on in its container; nobody waits for it any more."""
+        fake.answers["POST /v1.45/exec/e1/start"] = hang_at_once
+        with pytest.raises(TimeoutError):
+            await engine.start_exec("e1", timeout_seconds=0.05)
+
+    async def test_of_a_long_log_the_end_is_kept(self, engine: Engine, fake: FakeEngine):
+        """A container may write one line of any length."""
+        fake.sends("GET /v1.45/containers/web/logs", 200, "x" * 200_000 + "the end")
+        said = await engine.logs("web", tail=30)
+        assert said.endswith("the end")
+        assert len(said) <= 64 * 1024
+
+    async def test_podman_says_otherwise_that_a_name_is_taken(self, engine: Engine, fake: FakeEngine):
+        """By what its database refuses; it is the same for whoever asked."""
+        words = "UNIQUE constraint failed: ContainerConfig.Name"
+        fake.says("POST /v1.45/containers/c1/rename", 500, {"message": f"adding container: {words}"})
+        with pytest.raises(NameConflict):
+            await engine.rename("c1", "web")
+
     async def test_a_stop_that_takes_longer_may_still_work(self, fake: FakeEngine, monkeypatch: pytest.MonkeyPatch):
         """The engine goes on stopping: that is no sign that it is gone."""
         monkeypatch.setattr("sidecar.targets._session.STOP_MARGIN_SECONDS", 0.02)
@@ -818,6 +865,13 @@ class TestEvents:
         assert fake.requests[-1].query["filters"] == '{"type": ["container"]}'
         await fake.hang_ups.acquire()
         await threads_end()
+
+    async def test_an_engine_that_became_another_is_asked_in_its_version(self, engine: Engine, fake: FakeEngine):
+        """It may have been replaced while the connection was lost."""
+        fake.sends("GET /_ping", text="OK", Api_Version="1.44")
+        fake.answers["GET /v1.44/events"] = lines({"Action": "start"}, then=hang)
+        async with aclosing(engine.events()) as events:
+            assert await anext(events) == {"Action": "start"}
 
     async def test_events_are_told_apart_however_they_are_cut(self, engine: Engine, fake: FakeEngine):
         """The stream may be cut anywhere, even within the end of a line."""
