@@ -267,6 +267,21 @@ async def test_a_registry_that_is_down_is_tried_again(any_engine: RealEngine, re
         await pull(one, store, new)
 
 
+async def test_a_command_that_goes_on_writing_is_given_up(any_engine: RealEngine):
+    """Its output is read as it comes, of which the last is kept; one that ends is told with its exit code."""
+    images.load(any_engine, images.base(), "base:1")
+    any_engine.docker("run", "--detach", "--name=web", "base:1", "sleep", "600")
+    async with connected(any_engine) as one:
+        endless = await one.create_exec("web", ["sh", "-c", "while :; do echo y; done"], env={})
+        with pytest.raises(TimeoutError):
+            await one.start_exec(endless, timeout_seconds=1)
+        long = await one.create_exec("web", ["sh", "-c", "seq 100000; exit 3"], env={})
+        said = await one.start_exec(long, timeout_seconds=60)
+        assert said.splitlines()[-1] == "100000"
+        assert len(said) <= 64 * 1024
+        assert (await one.inspect_exec(long))["ExitCode"] == 3
+
+
 async def test_a_login_is_used_and_never_told(any_engine: RealEngine, registry: MakeRegistry):
     """Without the login, or with a wrong one, the pull is refused; with it the image comes."""
     store = registry(login=Login(user="bot", password="hunter2"))
