@@ -63,13 +63,6 @@ def test_a_kill_after_an_engine_call_changes_nothing_of_the_end(name: str, swept
     sweep.try_all(sweep.points(AFTER, every=1 if name in MAIN else 4), killed)
 
 
-@pytest.mark.parametrize("name", MAIN)
-def test_an_engine_call_that_fails_changes_nothing_of_the_end(name: str, swept: Swept) -> None:
-    """The form for every day: an error at every fourth call."""
-    sweep = swept(NEW.version, name)
-    sweep.try_all(sweep.points([(Fault.REFUSED,)], every=4), failed)
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("kind", EVERYWHERE)
 def test_a_kill_around_any_engine_call_changes_nothing_of_the_end(kind: str, name: str, swept: Swept) -> None:

@@ -123,13 +123,6 @@ def joined(run: Run, point: Point) -> None:
 DELAYED = [(Fault.DELAYED,)]
 
 
-def test_compose_brings_up_what_is_being_started_first(swept: Swept) -> None:
-    """The form for every day: `docker compose up` at every fourth call."""
-    sweep = swept(NEW.version, "start-first")
-    sweep.by_compose = True
-    sweep.try_all(sweep.points(DELAYED, every=4), meddled("up --detach", may_be_gone=False))
-
-
 @pytest.mark.parametrize("command", [*KEEPING, *REMOVING])
 @pytest.mark.parametrize("name", MEDDLED)
 @pytest.mark.parametrize("kind", ON_ONE)

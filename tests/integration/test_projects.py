@@ -22,8 +22,8 @@ BROKEN = "shop3"
 SERVICES = {"db": [], "cache": [], "api": ["db", "cache"], "web": ["api"], "worker": ["db"]}
 MOST_AT_ONCE = 2
 LABELS = {"sidecar.enable": "true", "sidecar.min-ready": "0.5s", "sidecar.deadline": "20m"}
-PATIENT = Health(interval_ms=500, timeout_ms=30_000, retries=10_000)
-IMPATIENT = Health(interval_ms=500, timeout_ms=30_000, retries=2)
+PATIENT = Health(interval_ms=1500, timeout_ms=30_000, retries=10_000)
+IMPATIENT = Health(interval_ms=1500, timeout_ms=30_000, retries=2)
 SETTINGS = {
     "SIDECAR_RESYNC_SECONDS": "0",
     "SIDECAR_MAX_PARALLEL_ROLLOUTS": str(MOST_AT_ONCE),

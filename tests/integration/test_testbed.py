@@ -329,6 +329,7 @@ def test_compose_runs_a_project(engine: Engine, compose: Path, tmp_path: Path):
     assert body(engine.reach(8080)) == "1"
 
 
+@pytest.mark.sweep
 def test_pip_works_in_a_build_on_the_stand_in(engine: Engine, tmp_path: Path):
     """A build on the stand-in for the Python base image installs a package, and survives a wipe."""
     (tmp_path / "Dockerfile").write_text(

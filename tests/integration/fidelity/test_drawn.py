@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.inspects import changes, differs_from_new
 from tests.integration.line import Json, Line, open_line
 from tests.integration.requests import SUBNETS, Request, requests
@@ -24,6 +25,7 @@ SIDE_BY_SIDE = 5
 
 @pytest.mark.fidelity(1, 2, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 19, 20, 25, 26, 27, 28, 29, 31, 32, 42)
 @pytest.mark.timeout(900)
+@OF_ANY_ENGINE
 def test_any_options_survive_an_update(any_engine: Engine, registry: Callable[..., Registry]) -> None:
     """What any request asked for is asked for by its successor, and nothing else is; the same fifteen each time."""
     survive(any_engine, registry(), count=15, derandomize=True)

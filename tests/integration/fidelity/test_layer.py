@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import ILL_WHEN_TOLD, assert_untouched, is_old, made
 from tests.integration.inspects import changes
 from tests.integration.line import Json, Line
 from tests.integration.versions import app
 
-pytestmark = [pytest.mark.timeout(900), OF_ANY_STORE]
+pytestmark = [pytest.mark.timeout(900), OF_ANY_ENGINE]
 
 COMPOSE = """
 name: shop

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import (
     ILL_WHEN_TOLD,
     assert_untouched,
@@ -19,7 +19,7 @@ from tests.testbed.api import ApiError
 from tests.testbed.images import Behaviour
 
 # Time decides nothing here: on a busy machine an update takes as long as it takes.
-pytestmark = [pytest.mark.timeout(900), OF_ANY_STORE]
+pytestmark = [pytest.mark.timeout(900), OF_ANY_ENGINE]
 
 SIGNALLED = "".join(f"trap 'echo {name} >/data/signal; exit 0' {name}\n" for name in ("TERM", "INT", "USR1", "USR2"))
 
