@@ -151,14 +151,17 @@ class Executor:
         await self._record(run, await run.driver.step(run.target, run.rollout, observed))
 
     async def _start(self, run: _Run, observed: Observed) -> None:
-        """Count a start on record and make it; one that was lost on its way to the engine says nothing of the image."""
-        starts = run.rollout.goal_starts
-        await self._record(run, replace(run.rollout, goal_starts=starts + 1))
+        """Make a start that is on record, and count it; one lost on its way to the engine says nothing of the image."""
+        await self._record(run, replace(run.rollout, is_start_asked=True))
+        starts = run.rollout.goal_starts + 1
         try:
-            await self._step(run, observed)
+            started = await run.driver.step(run.target, run.rollout, observed)
         except Unreachable:
+            raise
+        except SidecarError:
             await self._record(run, replace(run.rollout, goal_starts=starts))
             raise
+        await self._record(run, replace(started, goal_starts=starts))
 
     async def _enter(self, run: _Run, rollout: Rollout) -> None:
         """Record a new value of the rollout; a new phase is told, and what the failed one said last is kept."""

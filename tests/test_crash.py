@@ -354,6 +354,35 @@ async def test_a_kill_at_any_point_changes_nothing_of_the_end(name: str, downtim
         cleaned(world, scenario.ends_on)
 
 
+@dataclass
+class Stubborn(Bomb):
+    """Kills at one point by its name, again and again."""
+
+    at: str = ""
+    times: int = 5
+
+    def point(self, name: str) -> None:
+        """Count a point, and kill at the chosen one."""
+        super().point(name)
+        if name == self.at and self.times > 0:
+            self.times -= 1
+            self.has_gone_off = True
+            raise Killed(name)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if "hooks" not in name])  # those run once for each kill
+async def test_kills_at_one_point_again_and_again_change_nothing_of_the_end(name: str) -> None:
+    """However often it dies before or after one side effect, the end is that of the uncrashed run."""
+    scenario = SCENARIOS[name]
+    for point in dict.fromkeys(await points_of(scenario)):
+        world = scenario.make(Stubborn(at=point))
+        await world.live()
+        assert world.phases() == scenario.phases, point
+        at_rest(world, scenario.ends_on)
+        cleaned(world, scenario.ends_on)
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", REBOOTS)
 async def test_a_reboot_of_the_host_at_any_point_changes_nothing_of_the_end(name: str) -> None:

@@ -123,12 +123,12 @@ async def test_told_to_stop_it_brings_up_first_what_it_had_taken_down() -> None:
     assert any(container["up"] for container in world.engine.containers.values())
 
 
-async def test_a_start_that_is_not_on_record_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_start_that_cannot_be_put_on_record_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old one runs, so it is held until the journal can be written; nothing is held against the image."""
     world, record = started_first(Bomb()), MemoryJournal.record
 
     async def refuse(journal: MemoryJournal, rollout: Rollout, *, after: Rollout | None = None) -> None:
-        if rollout.goal_starts:
+        if rollout.is_start_asked:
             message = "the disk is full"
             raise Transient(message)
         await record(journal, rollout, after=after)

@@ -44,7 +44,7 @@ def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     if instance is not None and instance == rollout.to.instance:
         return False
     # Before the goal's container was started, engine calls of ours take names and give them. Afterwards others did.
-    was_in_place = rollout.goal_starts > 0 or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
+    was_in_place = rollout.was_started or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
     if instance is None:
         # One that was made with `--rm` is gone once it has ended, whoever ended it. One that was started first takes
         # the name only when it has passed its gate.
@@ -190,7 +190,7 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
 
 def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Stopped | _Broken:
     """Start the goal's container, a few times; one that ended after a start may have been stopped to be removed."""
-    ended_at = observed.finished_at if observed.state is State.EXITED and rollout.goal_starts else None
+    ended_at = observed.finished_at if observed.state is State.EXITED and rollout.was_started else None
     if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
         return Wait(min(LOOK_SECONDS, rest))
     if ended_at is not None and observed.is_stopped and ended_at >= (rollout.goal_started_at or observed.now):

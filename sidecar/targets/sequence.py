@@ -250,7 +250,7 @@ def _roll_back(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return call
     if (put_back := _restore_dependents(rollout, current, slots)) is not None:
         return put_back
-    return going_with.restart(slots.dependents) if rollout.settled and rollout.goal_starts else None
+    return going_with.restart(slots.dependents) if rollout.settled and rollout.was_started else None
 
 
 def _restore(rollout: Rollout, old: Slot) -> Call | None:
