@@ -11,15 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from shlex import quote
 
-from sidecar.core.decide import supersede, take_back
+from sidecar.core.decide import take_back
 from sidecar.core.decision import Cause, Step, Wait
 from sidecar.core.gate import is_untouched, next_step
-from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError, Transient, Unreachable
-from sidecar.ids import new_id
 from sidecar.ports import Ports, TargetDriver
+from sidecar.superseding import Search
 
 _LONGEST_WORDS = 200
 # Between two looks after the engine or the journal failed: doubled each time, to the most.
@@ -33,6 +32,7 @@ class _Run:
     Attributes:
         is_untouched: nothing that runs was changed yet, so it may still be left and tried later.
         asks: on whose behalf a newer digest is to be looked for at the next wait.
+        search: looks for one, while the gate is watched.
         has_turn: it counts against what may pull, or be between stop and start, at once.
     """
 
@@ -41,9 +41,21 @@ class _Run:
     rollout: Rollout
     is_untouched: bool
     asks: Cause | None
+    search: Search | None = None
     has_turn: bool = False
     is_left: bool = False
     pause_seconds: float = _FIRST_PAUSE_SECONDS
+
+    @property
+    def may_be_overtaken(self) -> bool:
+        """Say whether a newer digest would take its place and one is looked for, or is to be."""
+        is_asked = self.asks is not None or self.search is not None
+        return is_asked and self.rollout.phase is Phase.UPDATING
+
+    @property
+    def may_act(self) -> bool:
+        """Say whether it has its turn, be it that its search prepares something in it."""
+        return self.has_turn or (self.search is not None and self.search.has_turn)
 
 
 def _is_over(rollout: Rollout) -> bool:
@@ -59,7 +71,7 @@ class Executor:
     """
 
     def __init__(self, ports: Ports, *, turns: asyncio.Semaphore, stopping: asyncio.Event) -> None:
-        self._registry = ports.registry
+        self._ports = ports
         self._drivers = ports.drivers
         self._journal = ports.journal
         self._hints = ports.hints
@@ -107,6 +119,7 @@ class Executor:
                 await self._advance(run)
         finally:
             self._give_turn(run)
+            await self._end_search(run)
         return run.rollout
 
     async def _advance(self, run: _Run) -> None:
@@ -135,10 +148,12 @@ class Executor:
             # Whatever takes its time ends the round: the call is chosen by a look that is not older than that.
             case Step() if run.is_untouched and self._stopping.is_set():
                 run.is_left = True  # later we may be killed at any time, with the old one stopped
-            case Step() if run.is_untouched and run.asks is not None:
+            case Step() if run.is_untouched and run.may_be_overtaken:
                 self._give_turn(run)
-                await self._make_way(run)  # what was held before it touched anything may be overtaken
-            case Step() if not run.has_turn:
+                # What was held before it touched anything may be overtaken, and is in no hurry.
+                if not await self._make_way(run) and run.search is not None:
+                    await run.search.known()
+            case Step() if not run.may_act:
                 await self._take_turn(run)
             case Step(is_start=is_start):
                 await (self._start(run, observed) if is_start else self._step(run, observed))
@@ -192,23 +207,25 @@ class Executor:
             self._publish("journal.failed", rollout, reason=str(error))
 
     async def _make_way(self, run: _Run) -> bool:
-        """See whether a newer digest takes the place of the one in the gate, if somebody hinted at it."""
+        """Let a newer digest take the place of the one in the gate, once one was hinted at, found and prepared."""
         hinted = self._hints.take_hint(run.target.id)
         if hinted is not None and hinted.kind == "engine":
             hinted = None  # what happens to containers says nothing about a tag
-        asked_by, run.asks = hinted or run.asks, None
-        if asked_by is None or run.rollout.phase is not Phase.UPDATING:
+        run.asks = hinted or run.asks
+        if run.rollout.phase is not Phase.UPDATING:
+            return False  # it is carried to its end first, and the pass after this one looks again
+        if run.search is None and run.asks is not None:
+            run.search = Search(self._ports, run.target, run.rollout, run.asks, turns=self._turns)
+            run.asks = None
+        if run.search is None or not run.search.is_done:
             return False
+        search, run.search = run.search, None
         try:
-            ref = ImageRef.parse(run.rollout.ref)  # as it was when it began
-            resolved = await self._registry.resolve(ref)
-            rejected = await self._journal.rejected(run.target.service, ref.name)
-            pair = supersede(run.rollout, resolved, rejected=rejected, cause=asked_by, rollout_id=new_id())
+            pair = search.superseded_by(run.rollout)
             if pair is None:
                 return False
             ended, newer = pair
             # Until the newer one can act the older stays in charge, so both are recorded in one breath.
-            newer = await self.prepare(run.target, newer)
             await self._journal.record(newer, after=ended)
         except SidecarError as error:
             self._publish("rollout.delayed", run.rollout, reason=f"looking for a newer digest: {error}")
@@ -219,13 +236,22 @@ class Executor:
         self.tell_strategy(newer)
         return True
 
+    async def _end_search(self, run: _Run) -> None:
+        """Look no further for now; what somebody asked for is looked for at the next wait."""
+        if run.search is not None:
+            await run.search.end()
+            run.asks = run.asks or run.search.cause
+            run.search = None
+
     async def _wait(self, run: _Run, seconds: float) -> None:
         if self._stopping.is_set():
             run.is_left = True
             return
-        await self._hints.wait_for_hint(run.target.id, seconds)
+        hint = self._hints.wait_for_hint(run.target.id, seconds)
+        await (hint if run.search is None else run.search.wait(hint))
 
     async def _take_turn(self, run: _Run) -> None:
+        await self._end_search(run)  # which may wait for a turn as well, and is not before what is down
         await self._turns.acquire()
         run.has_turn = True
 

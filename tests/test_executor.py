@@ -11,7 +11,7 @@ from sidecar.core.rollout import Phase, Rollout
 from sidecar.errors import Refused, Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, Killed, digest, failing_first
 from tests.memory_journal import MemoryJournal
-from tests.test_crash import TARGET, Bomb, World, at_rest, started_first
+from tests.test_crash import REF, TARGET, Bomb, World, at_rest, started_first
 from tests.test_reconciler import hint_of, line, once, remove
 
 WEBHOOK = Cause("webhook", 0.0, ("newer",))
@@ -203,3 +203,29 @@ async def test_a_start_that_never_reached_the_engine_counts_for_nothing() -> Non
     await world.live(passes=1)
     at_rest(world, "b")
     assert len(world.events.named("rollout.delayed")) == 5
+
+
+@pytest.mark.parametrize("part", ["registry", "engine"])
+async def test_the_gate_is_watched_while_a_newer_digest_is_looked_for(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry or a pull that takes its time keeps nothing broken in place, though there is one turn for all."""
+    world = World(new=Behaviour(unhealthy_after=5.0))
+    world.hints.on_wait = hint_of(world, "c")
+    slow = {"registry": (world.registry, "resolve"), "engine": (world.engine, "pull")}[part]
+    act = getattr(*slow)
+
+    async def take_time(*args: object, **options: object) -> object:
+        web = world.engine.named("web")
+        is_asked_again = world.registry.tags[REF] == digest("c")
+        while is_asked_again and not (web is not None and web["id"] == world.old_id and web["up"]):
+            await asyncio.sleep(0)
+            web = world.engine.named("web")
+        return await act(*args, **options)
+
+    monkeypatch.setattr(*slow, take_time)
+    reconciler = line(world.engine, world, turns=asyncio.Semaphore(1))
+    await asyncio.wait_for(reconciler.run_pass(TARGET, WEBHOOK), timeout=5)
+    assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
+    await reconciler.run_pass(TARGET, WEBHOOK)
+    at_rest(world, "c")
