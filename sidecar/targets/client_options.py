@@ -40,6 +40,14 @@ def _environment(entries: Any) -> Said:
             yield Unsaid("Config.Env", f"{entry} is taken away from what the image sets")
 
 
+def _labels(labels: Any) -> Said:
+    for key, value in (labels or {}).items():
+        if any(char.isspace() for char in key):
+            yield Unsaid("Config.Labels", f"{key!r}: the client takes no blank in the name of a label")
+        else:
+            yield from ("--label", f"{key}={value}")
+
+
 def _volumes(places: Any) -> Said:
     yield from each("--volume", sorted(places or {}))
 
@@ -86,7 +94,7 @@ CONFIG: Mapping[str, Option] = {
     "Volumes": _volumes,
     "WorkingDir": partial(single, "--workdir"),
     "MacAddress": partial(single, "--mac-address"),
-    "Labels": partial(pairs, "--label"),
+    "Labels": _labels,
     "StopSignal": partial(single, "--stop-signal"),
     "StopTimeout": _stop_timeout,
 }

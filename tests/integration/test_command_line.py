@@ -26,7 +26,7 @@ COUNT = 25
 BY_THE_CLIENT: Changes = {"HostConfig.RestartPolicy.Name": (None, "no")}
 
 
-@pytest.mark.sweep  # it was not seen to pass on every engine yet
+@pytest.mark.sweep  # a minute on each engine
 @pytest.mark.timeout(600)
 def test_a_container_is_made_again_by_its_command_line(engine: Engine, registry: Callable[..., Registry]) -> None:
     """Whatever a container was made with, its command line asks for the same, or names what it does not ask for."""

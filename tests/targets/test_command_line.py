@@ -235,6 +235,12 @@ def test_every_option_of_a_mount_is_said_or_named(api, mount, words):
     assert named == [words.field] if isinstance(words, Unsaid) else (found, named) == (f"--mount {words}", [])
 
 
+def test_a_label_whose_name_has_a_blank_is_named():
+    """The client refuses it, and with it the whole command; a value may have any."""
+    found, named = said({"Labels": {"a b": "c", "d": "e f"}})
+    assert (found, named) == ("--label d=e f", ["Config.Labels"])
+
+
 def test_a_published_port_is_not_exposed_again():
     """The client exposes what it publishes."""
     config = {"ExposedPorts": {"80/tcp": {}, "81/tcp": {}}}
