@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from tests.integration.engines import ON_EACH
 from tests.integration.world import World, make_world
 from tests.testbed import images
 from tests.testbed.engine import Engine
 from tests.testbed.images import OTHER_PLATFORM, PLATFORM, Behaviour, Index
 from tests.testbed.registry import OCI_MANIFEST, Registry
+
+pytestmark = ON_EACH
 
 
 @pytest.fixture
