@@ -19,6 +19,8 @@ from tests.testbed.engine import Engine
 TOKEN = "a-token-for-tests-1234567890"
 ADMIN_TOKEN = "an-admin-token-for-tests-1234567890"
 PATIENCE_SECONDS = 60.0
+# Whoever asks is as busy as whoever answers, and what takes long is asked for less often.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 0.4
 
 
 class Daemon:
@@ -152,13 +154,14 @@ class Daemon:
 
     def until(self, is_so: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for something that has to come; never for something that must not."""
-        end = time.monotonic() + seconds
+        end, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
         while not is_so():
             if time.monotonic() > end:
                 tail = self.log.read_text()[-6000:] if self.log.exists() else ""
                 message = f"waited {seconds:g} s in vain until {what}\n{tail}"
                 raise AssertionError(message)
-            time.sleep(0.05)
+            time.sleep(pause)
+            pause = min(pause * 1.2, _LONGEST_PAUSE_SECONDS)
 
     def until_told(self, event: str, count: int = 1, **facts: object) -> dict[str, Any]:
         """Wait for the n-th line of an event with these facts, and give it."""

@@ -280,6 +280,12 @@ SELF_REMOVING = [
         shown(replace(SELF_UP, state=State.PAUSED), SELF_NEW),
         Create(is_old=True, is_parked=True),
     ),
+    (
+        "what is only half made is made again",
+        MADE,
+        shown(SELF_UP, SELF_NEW, replace(SPARE, is_complete=False)),
+        Remove("old-spare", volumes=True),
+    ),
     ("then it is stopped", MADE, shown(SELF_UP, SELF_NEW, SPARE), Stop("old-container")),
     ("and seen off", MADE, shown(SELF_GONE, SELF_NEW, SPARE), Remove("old-container", volumes=False)),
     ("what stands in for it takes its part", MADE, shown(None, SELF_NEW, SPARE), Adopt("old-spare", is_old=True)),
