@@ -13,7 +13,7 @@ from shlex import quote
 
 from sidecar.core.decide import take_back
 from sidecar.core.decision import Cause, Step, Wait
-from sidecar.core.gate import is_untouched, next_step
+from sidecar.core.gate import LOOK_SECONDS, is_untouched, next_step
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError, Transient, Unreachable
@@ -52,11 +52,6 @@ class _Run:
         is_asked = self.asks is not None or self.search is not None
         return is_asked and self.rollout.phase is Phase.UPDATING
 
-    @property
-    def may_act(self) -> bool:
-        """Say whether it has its turn, be it that its search prepares something in it."""
-        return self.has_turn or (self.search is not None and self.search.has_turn)
-
 
 def _is_over(rollout: Rollout) -> bool:
     return not rollout.is_open
@@ -66,7 +61,8 @@ class Executor:
     """Acts on engine and journal.
 
     Args:
-        turns: how many targets may pull, or be between stop and start, at once; who only waits in a gate holds none.
+        turns: how many targets may pull, or be between stop and start, at once; who only waits in a gate holds none,
+            unless something newer is pulled for it meanwhile.
         stopping: the process ends; what waits in a gate is left to the next start.
     """
 
@@ -152,8 +148,8 @@ class Executor:
                 self._give_turn(run)
                 # What was held before it touched anything may be overtaken, and is in no hurry.
                 if not await self._make_way(run) and run.search is not None:
-                    await run.search.known()
-            case Step() if not run.may_act:
+                    await self._wait(run, LOOK_SECONDS)
+            case Step() if not run.has_turn:
                 await self._take_turn(run)
             case Step(is_start=is_start):
                 await (self._start(run, observed) if is_start else self._step(run, observed))
@@ -166,17 +162,17 @@ class Executor:
         await self._record(run, await run.driver.step(run.target, run.rollout, observed))
 
     async def _start(self, run: _Run, observed: Observed) -> None:
-        """Make a start that is on record, and count it; one lost on its way to the engine says nothing of the image."""
-        await self._record(run, replace(run.rollout, is_start_asked=True))
+        """Make a start that is on record, and count it; of one whose answer is lost the engine shows if it counts."""
+        await self._record(run, replace(run.rollout, start_asked_at=observed.now))
         starts = run.rollout.goal_starts + 1
         try:
             started = await run.driver.step(run.target, run.rollout, observed)
         except Unreachable:
             raise
         except SidecarError:
-            await self._record(run, replace(run.rollout, goal_starts=starts))
+            await self._record(run, replace(run.rollout, goal_starts=starts, start_asked_at=None))
             raise
-        await self._record(run, replace(started, goal_starts=starts))
+        await self._record(run, replace(started, goal_starts=starts, start_asked_at=None))
 
     async def _enter(self, run: _Run, rollout: Rollout) -> None:
         """Record a new value of the rollout; a new phase is told, and what the failed one said last is kept."""
@@ -248,12 +244,15 @@ class Executor:
             run.is_left = True
             return
         hint = self._hints.wait_for_hint(run.target.id, seconds)
-        await (hint if run.search is None else run.search.wait(hint))
+        await (hint if run.search is None or run.search.is_done else run.search.wait(hint))
 
     async def _take_turn(self, run: _Run) -> None:
-        await self._end_search(run)  # which may wait for a turn as well, and is not before what is down
-        await self._turns.acquire()
-        run.has_turn = True
+        """Be what is next: with the turn in which something is prepared for later, if there is one."""
+        run.has_turn = run.search is not None and run.search.give_turn()
+        await self._end_search(run)
+        if not run.has_turn:
+            await self._turns.acquire()
+            run.has_turn = True
 
     def _give_turn(self, run: _Run) -> None:
         if run.has_turn:

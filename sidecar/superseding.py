@@ -14,17 +14,17 @@ from sidecar.core.decision import Cause, Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Target
+from sidecar.errors import SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Ports
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What the registry says, and the rollout that would follow, as it was judged and as it was prepared."""
+    """What the registry says, and the rollout that follows, prepared."""
 
     resolved: Resolved
     rejected: dict[Digest, str]
-    intent: Rollout
     prepared: Rollout
 
 
@@ -36,42 +36,48 @@ class Search:
 
     Attributes:
         cause: on whose behalf.
-        has_turn: it prepares what it found, which counts against what may pull at once.
     """
 
     def __init__(
         self, ports: Ports, target: Target, rollout: Rollout, cause: Cause, *, turns: asyncio.Semaphore
     ) -> None:
-        self.has_turn = False
+        self.cause = cause
         self._ports = ports
         self._turns = turns
-        self.cause = cause
+        self._has_turn = False
         self._task = asyncio.create_task(self._look(target, rollout))
 
     @property
     def is_done(self) -> bool:
-        """Say whether it is known what there is."""
+        """Say whether it is over."""
         return self._task.done()
 
-    async def known(self) -> None:
-        """Wait until it is known what there is."""
-        await asyncio.wait({self._task})
-
     async def wait(self, other: Awaitable[None]) -> None:
-        """Wait for something else, but no longer than until it is known what there is."""
+        """Wait for something else, but no longer than until this is over."""
         waiting = asyncio.ensure_future(other)
         try:
             await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
+        if waiting.done():
+            waiting.result()
+
+    def give_turn(self) -> bool:
+        """Give away the turn in which something is prepared, and say whether there was one."""
+        has_turn, self._has_turn = self._has_turn, False
+        return has_turn
 
     async def end(self) -> None:
-        """Give it up where nothing is prepared yet; what is being prepared is waited for."""
-        if not self.has_turn:
-            self._task.cancel()
-        await self.known()
-        if not self._task.cancelled():
-            self._task.exception()  # nobody asks for what it found any more, nor for why it found nothing
+        """Give it up, whatever it is at: nothing that it does is missed when it is done again.
+
+        Raises:
+            Exception: it had failed, with a defect of ours.
+        """
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        error = None if self._task.cancelled() else self._task.exception()
+        if error is not None and not isinstance(error, SidecarError):
+            raise error
 
     def superseded_by(self, rollout: Rollout) -> tuple[Rollout, Rollout] | None:
         """Give the end of a rollout and the prepared one that takes its place; None where it is to go on.
@@ -82,9 +88,11 @@ class Search:
         found = self._task.result()
         if found is None:
             return None
-        # Whatever has become of it meanwhile: only what would be judged the same now is what was prepared.
-        pair = supersede(rollout, found.resolved, rejected=found.rejected, cause=self.cause, rollout_id=found.intent.id)
-        return (pair[0], found.prepared) if pair is not None and pair[1] == found.intent else None
+        # Judged anew, for it may have passed its gate or been changed by others meanwhile. What was prepared holds:
+        # a search is ended before anything is done to what its rollout has in hand.
+        ident = found.prepared.id
+        pair = supersede(rollout, found.resolved, rejected=found.rejected, cause=self.cause, rollout_id=ident)
+        return (pair[0], found.prepared) if pair is not None else None
 
     async def _look(self, target: Target, rollout: Rollout) -> _Found | None:
         ref = ImageRef.parse(rollout.ref)  # as it was when it began
@@ -93,10 +101,11 @@ class Search:
         pair = supersede(rollout, resolved, rejected=rejected, cause=self.cause, rollout_id=new_id())
         if pair is None:
             return None
-        async with self._turns:
-            self.has_turn = True
-            try:
-                prepared = await self._ports.drivers[target.kind].prepare(target, pair[1])
-            finally:
-                self.has_turn = False
-        return _Found(resolved, rejected, pair[1], prepared)
+        await self._turns.acquire()
+        self._has_turn = True
+        try:
+            prepared = await self._ports.drivers[target.kind].prepare(target, pair[1])
+        finally:
+            if self.give_turn():
+                self._turns.release()
+        return _Found(resolved, rejected, prepared)

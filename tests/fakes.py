@@ -107,6 +107,8 @@ class FakeHints:
 
     async def wait_for_hint(self, name: str, seconds: float) -> None:
         del name
+        for _ in range(5):  # whoever is told that it need not wait any more has time to say so
+            await asyncio.sleep(0)
         await self.clock.sleep(seconds if self.hint is None else 0.0)
         if self.on_wait is not None:
             self.on_wait()

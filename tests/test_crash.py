@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from sidecar.core.decision import Cause, Hold, Keep
+from sidecar.core.gate import MOST_RESTARTS
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Kind
 from sidecar.executor import Executor
@@ -381,6 +382,16 @@ async def test_kills_at_one_point_again_and_again_change_nothing_of_the_end(name
         assert world.phases() == scenario.phases, point
         at_rest(world, scenario.ends_on)
         cleaned(world, scenario.ends_on)
+
+
+@pytest.mark.parametrize("options", [{}, {"AutoRemove": True}])
+async def test_an_image_whose_every_start_takes_sidecar_down_is_given_up(options: dict[str, object]) -> None:
+    """It uses up the memory of the host: what came of its start counts, though nobody lived to record that."""
+    dies = Behaviour(healthy_after=None, exits_after=1.0)
+    world = World(bomb=Stubborn(at="after start web"), restart="no", new=dies, options=options)
+    await world.live()
+    assert world.phases() == ROLLS_BACK
+    assert world.engine.calls.count("start web") <= MOST_RESTARTS + 1  # and that of the old one
 
 
 @pytest.mark.timeout(60)

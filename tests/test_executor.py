@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from sidecar.core.decision import Cause, Hold
+from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.errors import Refused, Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, Killed, digest, failing_first
 from tests.memory_journal import MemoryJournal
-from tests.test_crash import REF, TARGET, Bomb, World, at_rest, started_first
+from tests.test_crash import TARGET, Bomb, World, at_rest, started_first
 from tests.test_reconciler import hint_of, line, once, remove
 
 WEBHOOK = Cause("webhook", 0.0, ("newer",))
@@ -128,7 +128,7 @@ async def test_a_start_that_cannot_be_put_on_record_is_not_made(monkeypatch: pyt
     world, record = started_first(Bomb()), MemoryJournal.record
 
     async def refuse(journal: MemoryJournal, rollout: Rollout, *, after: Rollout | None = None) -> None:
-        if rollout.is_start_asked:
+        if rollout.start_asked_at is not None:
             message = "the disk is full"
             raise Transient(message)
         await record(journal, rollout, after=after)
@@ -205,27 +205,30 @@ async def test_a_start_that_never_reached_the_engine_counts_for_nothing() -> Non
     assert len(world.events.named("rollout.delayed")) == 5
 
 
-@pytest.mark.parametrize("part", ["registry", "engine"])
-async def test_the_gate_is_watched_while_a_newer_digest_is_looked_for(
-    part: str, monkeypatch: pytest.MonkeyPatch
+async def test_start_first_a_start_whose_answer_is_lost_is_waited_out_in_the_gate() -> None:
+    """It may have been made: the rollout is not left to a later pass with the new one running beside the old one."""
+    world = started_first(Bomb())
+    world.engine.fails["start"] = failing_first(1, Unreachable("connection reset"))
+    verdict = await world.live(passes=1)
+    assert isinstance(verdict, Keep)
+    at_rest(world, "b")
+
+
+async def test_start_first_without_a_journal_a_bad_one_is_not_started_without_limit(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A registry or a pull that takes its time keeps nothing broken in place, though there is one turn for all."""
-    world = World(new=Behaviour(unhealthy_after=5.0))
-    world.hints.on_wait = hint_of(world, "c")
-    slow = {"registry": (world.registry, "resolve"), "engine": (world.engine, "pull")}[part]
-    act = getattr(*slow)
+    """What cannot be counted is not tried again."""
+    world, record = started_first(Bomb(), restart="no", new=Behaviour(exits_after=1.0)), MemoryJournal.record
 
-    async def take_time(*args: object, **options: object) -> object:
-        web = world.engine.named("web")
-        is_asked_again = world.registry.tags[REF] == digest("c")
-        while is_asked_again and not (web is not None and web["id"] == world.old_id and web["up"]):
-            await asyncio.sleep(0)
-            web = world.engine.named("web")
-        return await act(*args, **options)
+    async def refuse(journal: MemoryJournal, rollout: Rollout, *, after: Rollout | None = None) -> None:
+        if rollout.goal_starts:
+            message = "the disk is full"
+            raise Transient(message)
+        await record(journal, rollout, after=after)
 
-    monkeypatch.setattr(*slow, take_time)
-    reconciler = line(world.engine, world, turns=asyncio.Semaphore(1))
-    await asyncio.wait_for(reconciler.run_pass(TARGET, WEBHOOK), timeout=5)
-    assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
-    await reconciler.run_pass(TARGET, WEBHOOK)
-    at_rest(world, "c")
+    monkeypatch.setattr(MemoryJournal, "record", refuse)
+    running = asyncio.ensure_future(world.reconciler().run_pass(TARGET, WEBHOOK))
+    while len(world.events.named("rollout.delayed")) < 10:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0)
+    running.cancel()
+    assert world.engine.calls.count("start web.sidecar-new") == 1

@@ -99,6 +99,15 @@ async def test_what_a_person_sets_during_the_pull_is_kept(new: Behaviour, letter
     assert web(world.engine)["host"]["Memory"] == 512  # type: ignore[index]
 
 
+async def test_a_tag_that_a_person_gave_to_the_image_before_stays_there() -> None:
+    """They went back by hand while the new one was in its gate; nobody takes it for a tag of ours."""
+    world = World(is_first=False, new=Behaviour(unhealthy_after=4.0))
+    world.hints.on_wait = lambda: world.engine.tags.update({REF: image_id("0")})
+    await world.live()
+    assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
+    assert world.engine.tags[REF] == image_id("0")
+
+
 async def test_what_a_person_sets_while_nothing_could_be_created_is_kept() -> None:
     """The plan may be days old by then; it is made anew, and what was pulled for it is not pulled again."""
     world = World()

@@ -128,7 +128,7 @@ def supersede(
         superseded=rollout.to.instance or rollout.superseded,
         goal_started_at=None,
         goal_starts=0,
-        is_start_asked=False,
+        start_asked_at=None,
         settled=False,
         drained_at=None,
     )

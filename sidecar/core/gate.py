@@ -44,7 +44,7 @@ def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
     if instance is not None and instance == rollout.to.instance:
         return False
     # Before the goal's container was started, engine calls of ours take names and give them. Afterwards others did.
-    was_in_place = rollout.was_started or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
+    was_in_place = rollout.may_have_started or rollout.goal_started_at is not None or rollout.phase is Phase.FINISHING
     if instance is None:
         # One that was made with `--rm` is gone once it has ended, whoever ended it. One that was started first takes
         # the name only when it has passed its gate.
@@ -70,9 +70,8 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
         return rollout.enter(Phase.ROLLING_BACK, observed.helper_failure)
     if rollout.is_beside and observed.instance == rollout.from_.instance:
         return _update_beside(rollout, observed)
-    if observed.instance is None and rollout.auto_remove and rollout.goal_starts >= MOST_RESTARTS:
-        words = f"ended {rollout.goal_starts} times, and was made with --rm, so that nothing is left to look at"
-        return rollout.enter(Phase.ROLLING_BACK, words)
+    if observed.instance is None and rollout.auto_remove and (ended := _ended(rollout)) is not None:
+        return ended
     if observed.instance is None or observed.instance != rollout.to.instance or observed.is_doubled:
         return Step()
     if rollout.run_state in (State.EXITED, State.CREATED):
@@ -91,6 +90,16 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return replace(rollout.enter(Phase.FINISHING, reason), is_broken=True)
         case undecided:
             return undecided
+
+
+def _ended(rollout: Rollout) -> Rollout | None:
+    """Count what has removed itself as started, and give it up after a few times; None: it is made again."""
+    if rollout.start_asked_at is not None:
+        return _counted(rollout)
+    if rollout.goal_starts < MOST_RESTARTS:
+        return None
+    words = f"ended {rollout.goal_starts} times, and was made with --rm, so that nothing is left to look at"
+    return rollout.enter(Phase.ROLLING_BACK, words)
 
 
 def _update_beside(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
@@ -176,6 +185,9 @@ class _Broken:
 def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Settled | _Stopped | _Broken:
     """Watch the goal's container, which is in its place, until it has been healthy long enough or failed."""
     detail = f" ({observed.detail})" if observed.detail else ""
+    asked_at, started_at = rollout.start_asked_at, observed.started_at
+    if asked_at is not None and started_at is not None and started_at >= asked_at:
+        return _counted(rollout)  # we died, or lost the answer: what it does to the host is its image's doing as well
     if observed.state in (State.CREATED, State.EXITED):
         return _start(rollout, observed, detail)
     if observed.restarts >= MOST_RESTARTS:
@@ -188,9 +200,13 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     return _watch(rollout, observed, detail)
 
 
+def _counted(rollout: Rollout) -> Rollout:
+    return replace(rollout, goal_starts=rollout.goal_starts + 1, start_asked_at=None)
+
+
 def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Stopped | _Broken:
     """Start the goal's container, a few times; one that ended after a start may have been stopped to be removed."""
-    ended_at = observed.finished_at if observed.state is State.EXITED and rollout.was_started else None
+    ended_at = observed.finished_at if observed.state is State.EXITED and rollout.goal_starts else None
     if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
         return Wait(min(LOOK_SECONDS, rest))
     if ended_at is not None and observed.is_stopped and ended_at >= (rollout.goal_started_at or observed.now):

@@ -65,8 +65,8 @@ class Rollout:
         auto_remove: the engine removes its container as soon as that ends (``--rm``), so none is ever put aside.
         superseded: the instance of a rollout that this one took the place of, which is in the way.
         goal_started_at: first start of the container that this phase wants to see running (engine's clock).
-        goal_starts: how often we have started it; a start that we did not live to record says nothing of its image.
-        is_start_asked: it may have been started by us; on record before the first call that does so.
+        goal_starts: how often we have started it.
+        start_asked_at: when we set out to start it (engine's clock), as long as it is not known whether we did.
         changed_at: when it was first seen that somebody else had changed the target (engine's clock).
         settled: the gate is passed, of a rollback or of one that was started first; what is left is to restore its
             state, or to let it take the place of the old one.
@@ -104,7 +104,7 @@ class Rollout:
     superseded: str | None = None
     goal_started_at: float | None = None
     goal_starts: int = 0
-    is_start_asked: bool = False
+    start_asked_at: float | None = None
     changed_at: float | None = None
     settled: bool = False
     drained_at: float | None = None
@@ -135,14 +135,14 @@ class Rollout:
         return self.strategy is Strategy.START_FIRST and self.phase is Phase.UPDATING
 
     @property
-    def was_started(self) -> bool:
-        """Say whether the container that this phase wants to see running may have been started by us."""
-        return self.is_start_asked or self.goal_starts > 0
+    def may_have_started(self) -> bool:
+        """Say whether we started the container that this phase wants to see running, as far as we know."""
+        return self.start_asked_at is not None or self.goal_starts > 0
 
     @property
     def is_started_beside(self) -> bool:
         """Say whether the new one was started beside the old one: what fails from then on is waited out in the gate."""
-        return self.is_beside and self.was_started
+        return self.is_beside and self.may_have_started
 
     @property
     def touches(self) -> frozenset[str]:
@@ -186,6 +186,6 @@ class Rollout:
             reason=reason or self.reason,
             goal_started_at=None,
             goal_starts=0,
-            is_start_asked=False,
+            start_asked_at=None,
             settled=False,
         )

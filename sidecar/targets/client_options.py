@@ -42,8 +42,8 @@ def _environment(entries: Any) -> Said:
 
 def _labels(labels: Any) -> Said:
     for key, value in (labels or {}).items():
-        if any(char.isspace() for char in key):
-            yield Unsaid("Config.Labels", f"{key!r}: the client takes no blank in the name of a label")
+        if not key or set(key) & set(" \t="):
+            yield Unsaid("Config.Labels", f"{key!r}, a name that the client does not take")
         else:
             yield from ("--label", f"{key}={value}")
 

@@ -161,13 +161,16 @@ class DockerDriver:
     async def _slots(self, target: Target, rollout: Rollout, seen: Look) -> Slots:
         ref = ImageRef.parse(rollout.ref)
         tag_image = await self._images.id_of(ref.familiar)
+        is_overtaken = await self._is_overtaken(target, rollout, tag_image)
+        is_new = is_overtaken or tag_image == rollout.to.image_id
         is_finishing = rollout.phase is Phase.FINISHING
         return Slots(
             current=_slot(seen.current, name=target.name),
             candidate=await self._made(seen.candidate, rollout),
             parked=await self._made(seen.parked, rollout) if rollout.auto_remove else _slot(seen.parked),
             tag_image=tag_image,
-            tag_is_shared=tag_image == rollout.to.image_id and await self._is_shared(target, rollout),
+            tag_is_shared=is_new and await self._is_shared(target, rollout, tag_image or ""),
+            tag_is_overtaken=is_overtaken,
             previous_image=await self._previous(target, rollout) if is_finishing else None,
             dependents=await self._dependents(rollout, seen),
             is_taken_down=seen.is_taken_down,
@@ -206,13 +209,20 @@ class DockerDriver:
             return slot
         return replace(slot, is_complete=slot.is_complete and await has_copies(self._engine, container, copies))
 
-    async def _is_shared(self, target: Target, rollout: Rollout) -> bool:
-        """Say whether another container of the same reference is on the new image."""
-        entries = await self._engine.list_containers(filters={"ancestor": [rollout.to.image_id or ""]})
+    async def _is_overtaken(self, target: Target, rollout: Rollout, image_id: str | None) -> bool:
+        """Say whether an image is one that was pulled for what this rollout took the place of."""
+        if image_id in (rollout.from_.image_id, rollout.to.image_id):
+            return False
+        is_known = image_id in (rollout.plan or {}).get("images", ())
+        return is_known and image_id != await self._images.id_of(":".join(previous_reference(target.name)))
+
+    async def _is_shared(self, target: Target, rollout: Rollout, image_id: str) -> bool:
+        """Say whether another container of the same reference is on an image."""
+        entries = await self._engine.list_containers(filters={"ancestor": [image_id]})
         return any(
             is_in_place(entry)
             and own_name(entry) != target.name
-            and entry["ImageID"] == rollout.to.image_id
+            and entry["ImageID"] == image_id
             and refers_to(self._references.get(entry["Id"], str(entry["Image"])), rollout.ref)
             for entry in entries
         )

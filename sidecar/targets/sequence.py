@@ -80,7 +80,8 @@ class Slots:
 
     Attributes:
         tag_image: what the configured reference names locally now; None when it names nothing.
-        tag_is_shared: another container of the same reference runs the new image, so the tag is not ours to move back.
+        tag_is_shared: another container of the same reference runs the image that it names, so it is not ours to move.
+        tag_is_overtaken: it names an image that a newer one took the place of before that had passed its gate.
         previous_image: what our own tag keeps as the image before the last update; known while FINISHING only.
         dependents: whatever goes with it, those first that others have something of.
         is_taken_down: somebody removed the old one, and a network of it, before the new one was started.
@@ -92,6 +93,7 @@ class Slots:
     parked: Slot | None = None
     tag_image: str | None = None
     tag_is_shared: bool = False
+    tag_is_overtaken: bool = False
     previous_image: str | None = None
     dependents: tuple[Dependent, ...] = ()
     is_taken_down: bool = False
@@ -250,7 +252,7 @@ def _roll_back(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return call
     if (put_back := _restore_dependents(rollout, current, slots)) is not None:
         return put_back
-    return going_with.restart(slots.dependents) if rollout.settled and rollout.was_started else None
+    return going_with.restart(slots.dependents) if rollout.settled and rollout.goal_starts else None
 
 
 def _restore(rollout: Rollout, old: Slot) -> Call | None:
@@ -313,7 +315,7 @@ def _adopt_or_blocked(rollout: Rollout, candidate: Slot, *, is_old: bool = False
 
 def _is_tag_astray(rollout: Rollout, slots: Slots) -> bool:
     """Say whether the tag names the new image before that has passed its gate."""
-    names_new = rollout.to.image_id is not None and slots.tag_image == rollout.to.image_id
+    names_new = slots.tag_is_overtaken or (rollout.to.image_id is not None and slots.tag_image == rollout.to.image_id)
     return names_new and rollout.from_.image_id not in (None, rollout.to.image_id) and not slots.tag_is_shared
 
 

@@ -249,6 +249,18 @@ def test_what_ended_after_a_start_is_not_started_again_at_once() -> None:
     assert next_step(BACK, replace(RESTORED, state=State.EXITED, finished_at=NOW - 1)) == Step(is_start=True)
 
 
+def test_a_start_that_nobody_lived_to_record_counts_if_the_engine_made_it() -> None:
+    """It says so by the time: a start from before it was asked for is not that one, and none at all is none."""
+    asked = replace(BACK, start_asked_at=NOW - 10)
+    ended = replace(RESTORED, state=State.EXITED, finished_at=NOW - 6)
+    counted = replace(asked, start_asked_at=None, goal_starts=1)
+    assert next_step(asked, replace(ended, started_at=NOW - 10)) == counted
+    assert next_step(asked, replace(ended, started_at=NOW - 11)) == Step(is_start=True)
+    assert next_step(asked, replace(ended, state=State.CREATED, started_at=None)) == Step(is_start=True)
+    gone = replace(rollout(auto_remove=True), start_asked_at=NOW - 10)
+    assert next_step(gone, GONE) == replace(gone, start_asked_at=None, goal_starts=1)
+
+
 def test_what_a_person_stopped_in_the_gate_is_taken_back_and_not_rejected() -> None:
     """The old one is put back and stays stopped as well; where nothing is put back the new one stays, stopped."""
     stopped = replace(AT_GOAL, state=State.EXITED, finished_at=NOW - 5, is_stopped=True)

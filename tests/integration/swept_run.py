@@ -27,7 +27,6 @@ PATIENCE_SECONDS = 180.0
 MARKER = "/data/marker"
 ALIAS = "here"
 LOOK_SECONDS = 0.2
-PEER = "peer:1"
 
 
 class Watch:
@@ -138,6 +137,11 @@ class Run:
         """The names of what goes with it."""
         return (f"{self.name}-net", f"{self.name}-vol") if self.scenario.has_dependents else ()
 
+    @property
+    def peer_tag(self) -> str:
+        """The image of what goes with it: its own, for a registry that is written to fails those that read."""
+        return f"{self.name}-peer:1"
+
     # --- before -----------------------------------------------------------------------------------------------------
 
     @property
@@ -149,7 +153,7 @@ class Run:
         """Push version 1, and the image of what goes with it."""
         self.world.push_image("1", images.web(f"{self.name}-1", health=PATIENT, Volumes={"/data": {}}))
         if self.peers:
-            images.push(self.world.registry, images.base(), PEER)
+            images.push(self.world.registry, images.base(), self.peer_tag)
 
     def note_before(self) -> None:
         """Put something into its volume, and remember how everything was."""
@@ -174,13 +178,17 @@ class Run:
     def _start_peers(self) -> None:
         if not self.peers:
             return
-        self._pull(self.world.registry.reference(PEER))
+        self._pull(self.world.registry.reference(self.peer_tag))
         shares = {f"{self.name}-net": {"NetworkMode": f"container:{self.name}"}}
         shares[f"{self.name}-vol"] = {"VolumesFrom": [self.name]}
         for name in self.peers:
             host = {"RestartPolicy": {"Name": "always"}, **shares[name]}
             # Nothing in it listens to a signal that asks.
-            body = {"Image": self.world.registry.reference(PEER), "Cmd": ["sleep", "9999"], "StopSignal": "SIGKILL"}
+            body = {
+                "Image": self.world.registry.reference(self.peer_tag),
+                "Cmd": ["sleep", "9999"],
+                "StopSignal": "SIGKILL",
+            }
             self._start(name, {**body, "HostConfig": host})
 
     def _pull(self, reference: str) -> None:
@@ -449,7 +457,7 @@ def compose_up(run: Run) -> None:
     sharing: list[dict[str, Any]] = [{"network_mode": "service:web"}, {"volumes_from": ["web"]}]
     for name, shares in zip(run.peers, sharing, strict=bool(run.peers)):
         idle = {"command": ["sleep", "9999"], "stop_signal": "SIGKILL", "restart": "always"}
-        image = run.world.registry.reference(PEER)
+        image = run.world.registry.reference(run.peer_tag)
         services[name.rpartition("-")[2]] = {"image": image, "container_name": name, **idle, **shares}
     content = {"name": run.name, "services": services, "networks": {"default": {"name": run.network}}}
     (run.world.daemon.folder / "compose.yaml").write_text(json.dumps(content))

@@ -235,10 +235,11 @@ def test_every_option_of_a_mount_is_said_or_named(api, mount, words):
     assert named == [words.field] if isinstance(words, Unsaid) else (found, named) == (f"--mount {words}", [])
 
 
-def test_a_label_whose_name_has_a_blank_is_named():
-    """The client refuses it, and with it the whole command; a value may have any."""
-    found, named = said({"Labels": {"a b": "c", "d": "e f"}})
-    assert (found, named) == ("--label d=e f", ["Config.Labels"])
+@pytest.mark.parametrize("name", ["a b", "a\tb", "", "a=b"])
+def test_a_label_whose_name_the_client_does_not_take_is_named(name):
+    """It refuses the whole command for it, or takes another name; a value may be any."""
+    found, named = said({"Labels": {name: "c", "d": "e =f"}})
+    assert (found, named) == ("--label d=e =f", ["Config.Labels"])
 
 
 def test_a_published_port_is_not_exposed_again():

@@ -92,6 +92,12 @@ UPDATING = [
         MoveTag("old-image"),
     ),
     (
+        "also from what was overtaken",
+        MADE,
+        shown(OLD_UP, NEW_MADE, tag_image="stale-image", tag_is_overtaken=True),
+        MoveTag("old-image"),
+    ),
+    (
         "a tag that another target moved stays",
         MADE,
         shown(OLD_UP, NEW_MADE, tag_image="new-image", tag_is_shared=True),
