@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from sidecar.core.rollout import Rollout
@@ -23,6 +24,8 @@ NOT_NOW: Final = 75
 """The exit code by which a hook before an update says that it is not the time (EX_TEMPFAIL of sysexits.h)."""
 
 _ATTEMPTS, _ATTEMPT_SECONDS = 50, 0.1
+# Between tries where the engine had an error of its own, not the command.
+_PAUSES_SECONDS = (1.0, 4.0)
 _OUTPUT_CHARACTERS = 2000
 _LINE_CHARACTERS = 200
 
@@ -73,8 +76,7 @@ async def run_hook(engine: Engine, events: Events, rollout: Rollout, hook: str, 
 
 async def _run(engine: Engine, container_id: str, asked: Mapping[str, Any], env: Mapping[str, str]) -> _Ended:
     try:
-        ident = await engine.create_exec(container_id, ["/bin/sh", "-c", asked["command"]], env=env)
-        output = await engine.start_exec(ident, timeout_seconds=asked["timeout"])
+        ident, output = await _exec(engine, container_id, asked, env)
     except TimeoutError:
         return _Ended(None, "")
     except EngineError as error:
@@ -85,6 +87,25 @@ async def _run(engine: Engine, container_id: str, asked: Mapping[str, Any], env:
             return _Ended(int(state["ExitCode"]), output)
         await asyncio.sleep(_ATTEMPT_SECONDS)
     return _Ended(None, output)
+
+
+async def _exec(engine: Engine, container_id: str, asked: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, str]:
+    """Run a command and give its id and its output; what fails by no fault of the command is tried a few times."""
+    for pause in _PAUSES_SECONDS:
+        try:
+            return await _exec_once(engine, container_id, asked, env)
+        except EngineError as error:
+            if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+        await asyncio.sleep(pause)
+    return await _exec_once(engine, container_id, asked, env)
+
+
+async def _exec_once(
+    engine: Engine, container_id: str, asked: Mapping[str, Any], env: Mapping[str, str]
+) -> tuple[str, str]:
+    ident = await engine.create_exec(container_id, ["/bin/sh", "-c", asked["command"]], env=env)
+    return ident, await engine.start_exec(ident, timeout_seconds=asked["timeout"])
 
 
 def _reason(ended: _Ended, asked: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.core.decision import Cause, Hold, Keep
 from sidecar.errors import Transient
+from sidecar.targets._engine import EngineError
 from tests.fakes import failing_first, image_id
 from tests.test_crash import HOOKS, LABELS, TARGET, World, at_rest
 
@@ -58,6 +59,22 @@ async def test_a_hook_after_the_update_changes_nothing_of_its_end() -> None:
     at_rest(world, "b")
     (failed,) = world.events.named("hook.failed")
     assert (failed["hook"], failed["exit_code"], failed["output"]) == ("post-update", 1, "warm says\nits last line\n")
+
+
+@pytest.mark.parametrize("status, failures, tries", [(500, 2, 3), (500, 9, 3), (400, 9, 1)])
+async def test_what_fails_by_no_fault_of_the_command_is_tried_a_few_times(
+    status: int, failures: int, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the update nothing else would run it again; a command that cannot be run is not tried twice."""
+    monkeypatch.setattr("sidecar.targets.hooks._PAUSES_SECONDS", (0.0, 0.0))
+    world = with_hooks()
+    fail = failing_first(failures, EngineError("out of order", status=status))
+    world.engine.fails["run"] = lambda: fail() if world.engine.ran[-1][0] == "warm" else None
+    assert isinstance(await world.live(), Keep)
+    assert world.engine.ran == [("dump", image_id("a")), *[("warm", image_id("b"))] * tries]
+    assert [each["reason"] for each in world.events.named("hook.failed")] == (
+        [] if failures < tries else ["could not be run: out of order"]
+    )
 
 
 async def test_what_a_hook_did_is_of_use_for_a_minute() -> None:
