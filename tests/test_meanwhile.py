@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
-from sidecar.errors import Transient
+from sidecar.errors import Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, image_id
 from tests.test_crash import LABELS, REF, TARGET, World, at_rest
 
@@ -97,6 +97,24 @@ async def test_what_a_person_sets_during_the_pull_is_kept(new: Behaviour, letter
     world.restart = "unless-stopped"
     at_rest(world, letter)
     assert web(world.engine)["host"]["Memory"] == 512  # type: ignore[index]
+
+
+async def test_what_the_engine_made_late_of_the_old_image_is_made_again() -> None:
+    """The connection broke, the tag was put back, and then it looked the tag up: that is nobody else's."""
+    world, failed = World(), []
+
+    def lose() -> Exception | None:
+        if failed:
+            return None
+        failed.append(1)
+        return Unreachable("connection reset")
+
+    world.engine.fails["create"] = lose
+    await world.reconciler().run_pass(TARGET, Cause("webhook", 0.0))
+    assert [each["name"] for each in world.engine.containers.values()] == ["web"]
+    world.engine.run("web.sidecar-new", REF, labels=LABELS, state="created")
+    await world.live()
+    at_rest(world, "b")
 
 
 async def test_a_tag_that_a_person_gave_to_the_image_before_stays_there() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from sidecar.core.gate import is_changed_by_others
-from sidecar.core.rollout import Phase, Rollout
+from sidecar.core.rollout import Phase, Revision, Rollout
 from sidecar.core.target import State
 from sidecar.targets import dependents as going_with
 from sidecar.targets.calls import (
@@ -137,7 +137,9 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     if candidate.id == rollout.superseded:
         return _discard(candidate)
     if candidate.id != rollout.to.instance:
-        return _adopt_or_blocked(rollout, candidate)
+        is_old_here = any(slot is not None and slot.id == rollout.from_.instance for slot in (current, parked))
+        is_mistaken = is_old_here and _is_mistaken(candidate, wanted=rollout.to, other=rollout.from_)
+        return Remove(candidate.id, volumes=True) if is_mistaken else _adopt_or_blocked(rollout, candidate)
     if not candidate.is_complete and candidate.state is State.CREATED:
         return Remove(candidate.id, volumes=True)
     if _is_tag_astray(rollout, slots):
@@ -238,7 +240,8 @@ def _roll_back(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         # The old one is gone: what the journal keeps of it stands in, before the failed one is taken away.
         if candidate is None:
             return Create(is_old=True)
-        return _discard(candidate) if candidate.id in failed else _adopt_or_blocked(rollout, candidate, is_old=True)
+        is_failed = candidate.id in failed or _is_mistaken(candidate, wanted=rollout.from_, other=rollout.to)
+        return _discard(candidate) if is_failed else _adopt_or_blocked(rollout, candidate, is_old=True)
     for slot in (current, candidate):
         if slot is not None and slot.id in failed:
             return _discard(slot)
@@ -302,6 +305,15 @@ def _is_spare(slot: Slot | None, rollout: Rollout) -> TypeGuard[Slot]:
 def _is_unrecorded(rollout: Rollout, slot: Slot) -> bool:
     """Say whether it can only be the candidate whose creation we did not live to record."""
     return rollout.to.instance is None and rollout.to.image_id is not None and slot.image_id == rollout.to.image_id
+
+
+def _is_mistaken(candidate: Slot, *, wanted: Revision, other: Revision) -> bool:
+    """Say whether what was made for one end of a rollout is of the other's image, and was never started.
+
+    The engine looks up a tag when it comes to it: for a caller whose connection broke, after that was put back.
+    """
+    is_of_other = other.image_id is not None and candidate.image_id == other.image_id
+    return is_of_other and candidate.image_id != wanted.image_id and candidate.state is State.CREATED
 
 
 def _adopt_or_blocked(rollout: Rollout, candidate: Slot, *, is_old: bool = False) -> Call | Blocked:

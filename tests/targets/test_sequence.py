@@ -51,6 +51,7 @@ def slot(
 OLD_UP, OLD_DOWN = slot("old-container"), slot("old-container", State.EXITED)
 OLD_PARKED = slot("old-container", State.EXITED, NO)
 NEW_UP, NEW_MADE = slot("new-container"), slot("new-container", State.CREATED)
+MADE_OF_ANOTHER = replace(slot("x", State.CREATED), image_id="another-image")
 STALE_UP, STALE_DOWN = slot("stale"), slot("stale", State.EXITED)
 
 MAKING = rollout(to=Revision(digest=NEW, image_id="new-image"), plan={"restart_policy": ALWAYS})
@@ -78,7 +79,27 @@ UPDATING = [
         shown(OLD_UP, slot("new-x", State.CREATED, is_complete=False)),
         Remove("new-x", volumes=True),
     ),
-    ("a stranger in its place blocks", MAKING, shown(OLD_UP, slot("x", State.CREATED)), Blocked("x")),
+    (
+        "one that the engine made once the tag was back is of the old image, and is made again",
+        MAKING,
+        shown(OLD_UP, slot("x", State.CREATED)),
+        Remove("x", volumes=True),
+    ),
+    (
+        "also while the old one is parked",
+        replace(MAKING, superseded="stale"),
+        shown(None, slot("x", State.CREATED), OLD_PARKED),
+        Remove("x", volumes=True),
+    ),
+    (
+        "unless both are of one image: then it is the candidate",
+        replace(MAKING, to=Revision(digest=NEW, image_id="old-image")),
+        shown(OLD_UP, slot("x", State.CREATED)),
+        Adopt("x"),
+    ),
+    ("one that was started is somebody's", MAKING, shown(OLD_UP, slot("x", State.EXITED)), Blocked("x")),
+    ("and what is there without the old one", MAKING, shown(None, slot("x", State.CREATED)), Blocked("x")),
+    ("a stranger in its place blocks", MAKING, shown(OLD_UP, MADE_OF_ANOTHER), Blocked("x")),
     (
         "one that is not connected to all its networks is made again",
         MADE,
@@ -239,7 +260,13 @@ ROLLS_BACK = [
         shown(NEW_UP, slot("old-x", State.CREATED, is_complete=False)),
         Remove("old-x", volumes=True),
     ),
-    ("a stranger in its place blocks", BACK, shown(NEW_UP, slot("new-x", State.CREATED)), Blocked("new-x")),
+    (
+        "one that the engine made of the new image is made again",
+        BACK,
+        shown(NEW_UP, slot("new-x", State.CREATED)),
+        Remove("new-x", volumes=True),
+    ),
+    ("a stranger in its place blocks", BACK, shown(NEW_UP, MADE_OF_ANOTHER), Blocked("x")),
     ("made again, it gets the name", BACK, shown(None, slot("old-container", State.CREATED)), Rename("old-container")),
     ("a failed candidate makes room for it", BACK, shown(None, NEW_MADE), Remove("new-container", volumes=True)),
 ]
