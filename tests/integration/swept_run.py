@@ -263,6 +263,7 @@ class Run:
         proxy.arm(number, faults[0], daemon.kill)
         self.update()
         self._await_trap(number)
+        daemon.kill()  # what removes itself may have been quicker, and the call was not made
         for fault in faults[1:]:
             proxy.arm(len(proxy.calls) + 1, fault, daemon.kill)
             daemon.start(wait=False)
