@@ -10,7 +10,7 @@ from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, image_id
-from tests.test_crash import LABELS, REF, TARGET, World, at_rest
+from tests.test_crash import LABELS, REF, TARGET, Bomb, World, at_rest, started_first
 
 WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
 
@@ -195,6 +195,15 @@ async def test_where_only_the_containers_are_gone_it_is_made_again() -> None:
     world.engine.watch = after("restart policy web no", lambda engine: engine.containers.clear())
     await world.live()
     at_rest(world, "b")
+
+
+async def test_what_is_off_its_network_when_the_old_one_is_removed_joins_it_again() -> None:
+    """Started first, it leaves a network to come back with its names, and takes the place of what a person removed."""
+    world = started_first(Bomb())
+    world.engine.watch = after("disconnect", lambda engine: engine.containers.pop(world.old_id))
+    await world.live()
+    (left,) = world.engine.containers.values()
+    assert (left["name"], left["image"], left["networks"]) == ("web", image_id("b"), world.options["networks"])
 
 
 async def test_an_update_ends_though_the_image_before_was_removed() -> None:

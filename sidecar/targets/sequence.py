@@ -145,7 +145,10 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
     if _is_tag_astray(rollout, slots):
         return MoveTag(rollout.from_.image_id or "")
     if current is None:
-        return Adopt(parked.id, is_old=True) if _is_spare(parked, rollout) else Rename(candidate.id)
+        # Started first, it may be off its networks at this moment, and the old one removed by somebody else.
+        return (
+            Adopt(parked.id, is_old=True) if _is_spare(parked, rollout) else _rejoin(candidate) or Rename(candidate.id)
+        )
     if current.id == rollout.superseded:
         return _discard(current)
     if (spare := _have_spare(rollout, current, parked)) is not None:
@@ -167,6 +170,11 @@ def _beside(rollout: Rollout, candidate: Slot) -> Call | None:
     """Start the new one, then give it the names of the old one; on a network that takes leaving and joining it."""
     if not rollout.settled:
         return None if candidate.state in _IS_UP else _start(candidate)
+    return _rejoin(candidate)
+
+
+def _rejoin(candidate: Slot) -> Call | None:
+    """Give what was started without its names all of them."""
     if candidate.unnamed:
         return Disconnect(candidate.id, candidate.unnamed[0])
     return Connect(candidate.id, candidate.missing[0]) if candidate.missing else None

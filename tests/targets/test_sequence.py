@@ -293,6 +293,13 @@ STARTED_FIRST = [
     ("and its name", DRAINED, shown(OLD_PARKED, NEW_UP), Rename("old-container", is_parked=True)),
     ("which the new one gets", DRAINED, shown(None, NEW_UP, OLD_PARKED), NAMED),
     (
+        "not before it has its names, where the old one was removed",
+        PASSED,
+        shown(None, NAMELESS),
+        Disconnect("new-container", "a"),
+    ),
+    ("and its networks", PASSED, shown(None, OFF), Connect("new-container", "a")),
+    (
         "one that never ran and is not connected is made again",
         BESIDE,
         shown(OLD_UP, slot("new-container", State.CREATED, is_complete=False)),
