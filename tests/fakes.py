@@ -144,12 +144,14 @@ class Behaviour:
         unhealthy_after: seconds until its check has failed often enough.
         exits_after: seconds until it exits, again and again if its restart policy lets it.
         refuses_start: the runtime cannot start it.
+        declares_cache: its image has a second volume, ``/cache``.
     """
 
     healthy_after: float | None = 3.0
     unhealthy_after: float | None = None
     exits_after: float | None = None
     refuses_start: bool = False
+    declares_cache: bool = False
 
 
 def digest(letter: str) -> Digest:
@@ -448,7 +450,7 @@ class FakeEngine:
 
     async def remove_volume(self, name: str) -> bool:
         with self._point(f"remove_volume {name}"):
-            is_used = any(name == each["volume"] for each in self.containers.values())
+            is_used = any(name in (each["volume"], each["cache"]) for each in self.containers.values())
             self.volumes -= set() if is_used else {name}
             return not is_used
 
@@ -501,7 +503,7 @@ class FakeEngine:
     def _auto_remove(self, each: Json) -> None:
         if each["host"].get("AutoRemove"):
             del self.containers[each["id"]]
-            used = {other["volume"] for other in self.containers.values()}
+            used = {other[key] for other in self.containers.values() for key in ("volume", "cache")}
             self.volumes -= set(each["own_volumes"]) - used
 
     def _settle(self, each: Json) -> None:
@@ -530,6 +532,7 @@ class FakeEngine:
             raise EngineError(f"No such container: {of}", status=404)
         taken = {mount["Target"]: mount["Source"] for mount in host.get("Mounts") or []}
         own = [] if "/data" in taken else [f"volume-{self._made}"]
+        own += [f"cache-{self._made}"] if self.behaviours[image].declares_cache and "/cache" not in taken else []
         self.volumes |= set(own)
         self.containers[ident] = {
             "id": ident,
@@ -539,6 +542,7 @@ class FakeEngine:
             "host": host,
             "networks": deepcopy(body["NetworkingConfig"]["EndpointsConfig"]),
             "volume": taken.get("/data", f"volume-{self._made}"),
+            "cache": taken.get("/cache", own[-1] if own[-1:] == [f"cache-{self._made}"] else None),
             "own_volumes": own,
             "files": {},
             "up": False,
@@ -563,7 +567,11 @@ class FakeEngine:
             "RestartCount": each["restarts"],
             "Config": deepcopy({**defaults, **config, "Hostname": each["id"][:12]}),
             "HostConfig": deepcopy(each["host"]),
-            "Mounts": [{"Type": "volume", "Name": each["volume"], "Destination": "/data", "RW": True}],
+            "Mounts": [
+                {"Type": "volume", "Name": each[key], "Destination": place, "RW": True}
+                for key, place in (("volume", "/data"), ("cache", "/cache"))
+                if each[key] is not None
+            ],
             "NetworkSettings": {"Networks": deepcopy(each["networks"])},
             "State": self._state(each),
         }

@@ -189,6 +189,22 @@ async def test_a_stack_that_a_person_took_down_before_the_new_one_was_started_st
     assert await world.journal.rejected(TARGET, "registry.test/web") == {}
 
 
+@pytest.mark.parametrize("unhealthy_after, kept", [(None, {"volume-1", "cache-3"}), (1.0, {"volume-1"})])
+async def test_a_new_one_that_was_removed_without_its_volumes_leaves_none(
+    unhealthy_after: float | None, kept: set[str]
+) -> None:
+    """It is made again with one of its own: nobody else knows of the first, whatever comes of the second."""
+    world = World(new=Behaviour(declares_cache=True, unhealthy_after=unhealthy_after))
+
+    def remove(engine: FakeEngine) -> None:
+        assert engine.volumes == {"volume-1", "cache-2"}
+        engine.containers.pop(web(engine)["id"])
+
+    world.engine.watch = after("rename web.sidecar-new web", remove)
+    await world.live()
+    assert world.engine.volumes == kept
+
+
 async def test_where_only_the_containers_are_gone_it_is_made_again() -> None:
     """A prune takes what is stopped, which is not what its owner wants of a container between stop and start."""
     world = World(options={"networks": {"shop": {"Aliases": ["web"]}}, "NetworkMode": "shop"})

@@ -221,7 +221,9 @@ def _learned(rollout: Rollout, created: Json, *, is_old: bool) -> Rollout:
         return replace(rollout, from_=replace(rollout.from_, instance=created["Id"]))
     plan = rollout.plan or {}
     made = reading.volumes_of(created) - reading.volumes_of(plan["container"])
-    return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan={**plan, "volumes": sorted(made)})
+    left = {*plan.get("left_volumes", ()), *plan.get("volumes", ())} - made  # of one that is not there any more
+    plan = {**plan, "volumes": sorted(made), "left_volumes": sorted(left)}
+    return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan=plan)
 
 
 def _noted(rollout: Rollout, name: str, **done: bool) -> Rollout:

@@ -264,9 +264,10 @@ class DockerDriver:
         return await self._actor.make(call, target, rollout)
 
     async def _remove_volumes(self, target: Target, rollout: Rollout) -> None:
-        """Remove the volumes of a candidate that somebody else removed without them."""
+        """Remove the volumes of candidates that somebody else removed without them."""
+        plan, is_left = rollout.plan or {}, rollout.phase is Phase.ABANDONED
         try:
-            for name in (rollout.plan or {}).get("volumes", ()):
+            for name in (*plan.get("left_volumes", ()), *(plan.get("volumes", ()) if is_left else ())):
                 await self._engine.remove_volume(name)
         except Transient as error:
             self._events.publish("image.prune_failed", target=target.id, reason=str(error))
@@ -308,8 +309,7 @@ class DockerDriver:
 
     async def tidy(self, target: Target, rollout: Rollout) -> None:
         """Clean up once a rollout is over: images out of use, what others left of it, and what is set beyond."""
-        if rollout.phase is Phase.ABANDONED:
-            await self._remove_volumes(target, rollout)
+        await self._remove_volumes(target, rollout)
         if self._helper is not None and self._scope.own_id in (rollout.from_.instance, rollout.to.instance):
             await self._helper.remove(target.name)
         await self._images.tidy(target=target.id, unused=unused_images(rollout))
