@@ -10,7 +10,8 @@ from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, image_id
-from tests.test_crash import LABELS, REF, TARGET, Bomb, World, at_rest, started_first
+from tests.test_crash import LABELS, NETWORK, REF, TARGET, Bomb, World, at_rest, started_first
+from tests.test_reconciler import remove
 
 WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
 
@@ -220,6 +221,28 @@ async def test_what_is_off_its_network_when_the_old_one_is_removed_joins_it_agai
     await world.live()
     (left,) = world.engine.containers.values()
     assert (left["name"], left["image"], left["networks"]) == ("web", image_id("b"), world.options["networks"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["stop net", "stop volumes", "stop web", "rename web.sidecar-old", "start web", "rename net.sidecar-new net"],
+)
+async def test_what_goes_with_a_container_goes_with_the_one_that_a_person_made(call: str) -> None:
+    """It was stopped by us, or made again from what is gone by then, and it runs in the end with what is there."""
+    world = World(others={"net": dict(NETWORK), "volumes": {"VolumesFrom": ["web"]}})
+
+    def recreate(engine: FakeEngine) -> None:
+        for name in ("web", "web.sidecar-new", "web.sidecar-old"):
+            remove(world, name)
+        engine.run("web", REF, labels=LABELS, restart="always")
+
+    world.engine.watch = after(call, recreate)
+    await world.live()
+    found = {each["name"]: each for each in world.engine.containers.values()}
+    assert set(found) == {"web", "net", "volumes"}
+    assert [each["up"] for each in found.values()] == [True] * 3
+    assert found["web"]["image"] == image_id("b")
+    assert found["net"]["host"]["NetworkMode"] == f"container:{found['web']['id']}"
 
 
 async def test_an_update_ends_though_the_image_before_was_removed() -> None:

@@ -28,6 +28,7 @@ class Beside:
 
     Attributes:
         references: the ids of containers that it was made from.
+        is_dangling: one of those is gone, so that it cannot run.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Beside:
     state: State
     references: frozenset[str] = frozenset()
     is_complete: bool = True
+    is_dangling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,8 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
         if not each.is_remade or not each.needs <= there.keys() or (each.current is None and each.candidate is None):
             continue  # somebody removed it, or what it needs
         allowed = {goal, *each.stays, *(there[name] for name in each.needs)}
-        is_stale = each.current is not None and each.current.id == each.id and is_replaced
+        is_first = each.current is not None and each.current.id == each.id
+        is_stale = each.current is not None and ((is_first and is_replaced) or each.current.is_dangling)
         if (call := _remake(each, allowed, is_stale=is_stale) or _run(each, is_up=is_up)) is not None:
             return Of(each.name, call)
         there |= {each.name: each.current.id} if each.current is not None else {}

@@ -5,7 +5,7 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -188,7 +188,8 @@ class DockerDriver:
         """Look at what goes with the target, where a call may be due for it, by one list call."""
         planned = (rollout.plan or {}).get("dependents", ())
         in_place = seen.current["Id"] if seen.current is not None else None
-        if not planned or (rollout.phase is Phase.UPDATING and in_place != rollout.from_.instance):
+        is_between = in_place in (None, rollout.to.instance, rollout.superseded)
+        if not planned or (rollout.phase is Phase.UPDATING and is_between):
             return ()
         entries = {own_name(entry): entry for entry in await self._engine.list_containers()}
         found = []
@@ -196,11 +197,20 @@ class DockerDriver:
             candidate = entries.get(each["name"] + CANDIDATE_SUFFIX)
             inspected = await self._engine.inspect_container(candidate["Id"]) if candidate is not None else None
             made = _dependent(each, entries.get(each["name"]), inspected[0] if inspected is not None else None)
+            if made.current is not None and made.current.id != each["id"]:
+                there = {entry["Id"] for entry in entries.values()}
+                made = replace(made, current=await self._checked(made.current, there | made.stays))
             if inspected is not None and made.candidate is not None and each.get("copies"):
                 is_filled = await has_copies(self._engine, inspected[0], each["copies"])
                 made = replace(made, candidate=replace(made.candidate, is_complete=is_filled))
             found.append(made)
         return tuple(found)
+
+    async def _checked(self, made: Beside, there: Collection[str]) -> Beside:
+        """Look whether what was made again, by us or by somebody else, was made from something that is gone by now."""
+        inspected = await self._engine.inspect_container(made.id)
+        found = _parents(inspected[0]) if inspected is not None else frozenset()
+        return replace(made, references=found, is_dangling=not found <= set(there))
 
     async def _made(self, container: Json | None, rollout: Rollout) -> Slot | None:
         """Give what was made for a rollout; one that lacks what Compose copied into the old one is not complete."""
@@ -368,9 +378,13 @@ def _remade(container: Json, request: CreateRequest) -> Beside:
         id=container["Id"],
         image_id=container["Image"],
         state=reading.state_of(container),
-        references=frozenset(filter(is_full_id, references(container["HostConfig"]))),
+        references=_parents(container),
         is_complete=_is_connected(container, request),
     )
+
+
+def _parents(container: Json) -> frozenset[str]:
+    return frozenset(filter(is_full_id, references(container["HostConfig"])))
 
 
 def _has_networks(container: Json, rollout: Rollout) -> bool:

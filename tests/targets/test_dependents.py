@@ -156,6 +156,16 @@ def test_what_needs_one_that_somebody_removed_is_left_alone() -> None:
     assert restore([NET, needing, other], goal="goal", is_replaced=True, is_up=True) == Of("other", Start("new"))
 
 
+def test_what_was_made_again_from_what_is_gone_by_now_is_made_once_more() -> None:
+    """Somebody replaced the target after that: it can never run as it is, whether it is the first one or not."""
+    dangling = replace(NET, current=replace(MADE, is_dangling=True))
+    for is_replaced in (True, False):
+        assert restore([dangling], goal="goal", is_replaced=is_replaced, is_up=True) == Of("net", Create())
+    candidate = replace(MADE, id="newer", references=frozenset({"goal"}))
+    made = replace(dangling, candidate=candidate)
+    assert restore([made], goal="goal", is_replaced=True, is_up=True) == Of("net", Remove("new", volumes=False))
+
+
 def test_what_has_something_of_another_that_goes_along_waits_for_that_one() -> None:
     """It is made against that one's new container, and one that was made against an older one is made anew."""
     inner = replace(NET, name="inner", needs=frozenset({"net"}), stays=frozenset({"kept"}), current=DOWN)
