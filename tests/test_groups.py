@@ -32,6 +32,14 @@ def push_later(project: Project, service: str, passes: list[asyncio.Future[float
     return once(push)
 
 
+async def try_in_vain(project: Project, service: str) -> None:
+    """Push an image of a service whose new container cannot be made, so that its update is prepared and not begun."""
+    project.offer(service, "b")
+    project.engine.fails["create"] = lambda: Transient("no space left on device")
+    await project.reconciler.run_pass(f"docker:shop-{service}-1", Cause("webhook", 0.0))
+    del project.engine.fails["create"]
+
+
 async def test_what_waits_for_an_update_that_began_before_its_hint_came_is_asked_after_it() -> None:
     """The update that is in the way began with a look that knew nothing of it."""
     project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
@@ -147,10 +155,7 @@ async def test_what_is_about_to_begin_is_waited_for_until_it_could_not() -> None
 async def test_what_is_resumed_is_waited_for_before_it_has_begun() -> None:
     """Its first try failed; in the second it counts from its first moment as well."""
     project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
-    project.offer("web", "b")
-    project.engine.fails["create"] = lambda: Transient("no space left on device")
-    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
-    del project.engine.fails["create"]
+    await try_in_vain(project, "web")
     create, push = project.engine.create_container, push_later(project, "db", passes)
 
     async def create_slowly(body: dict[str, object], **options: object) -> str:
@@ -210,10 +215,7 @@ async def test_a_gate_holds_no_turn() -> None:
 async def test_what_could_not_begin_waits_for_a_dependency_that_has_begun_meanwhile() -> None:
     """Tried again in the middle of that, it would fail its gate for it, and its digest be rejected for nothing."""
     project, passes = Project(DB_AND_WEB), list[asyncio.Future[float | None]]()
-    project.offer("web", "b")
-    project.engine.fails["create"] = lambda: Transient("no space left on device")
-    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
-    del project.engine.fails["create"]
+    await try_in_vain(project, "web")
     project.offer("db", "b", Behaviour(healthy_after=20.0))
 
     def try_again() -> None:
