@@ -225,7 +225,17 @@ async def test_what_is_off_its_network_when_the_old_one_is_removed_joins_it_agai
 
 @pytest.mark.parametrize(
     "call",
-    ["stop net", "stop volumes", "stop web", "rename web.sidecar-old", "start web", "rename net.sidecar-new net"],
+    [
+        "stop net",
+        "stop volumes",
+        "stop web",
+        "start web",
+        "rename net.sidecar-new net",
+        "start net",
+        "create volumes.sidecar-new",
+        "rename volumes.sidecar-new volumes",
+        "start volumes",
+    ],
 )
 async def test_what_goes_with_a_container_goes_with_the_one_that_a_person_made(call: str) -> None:
     """It was stopped by us, or made again from what is gone by then, and it runs in the end with what is there."""

@@ -187,12 +187,12 @@ class Actor:
                 await self._create_dependent(name, rollout)
             case calls.Rename(container_id=ident):
                 await self._engine.rename(ident, name)
-            case calls.Start() | calls.Restart():
+            case calls.Start(container_id=ident) | calls.Restart(container_id=ident):
                 await self._make_plain(call)
-                return _noted(rollout, name, is_started=True)
-            case calls.Pause():
+                return _noted(rollout, name, started=ident)
+            case calls.Pause(container_id=ident):
                 await self._make_plain(call)
-                return _noted(rollout, name, is_paused=True)
+                return _noted(rollout, name, paused=ident)
             case calls.Blocked(container_id=ident):
                 msg = f"another updater is at work: {name + CANDIDATE_SUFFIX} ({ident[:12]}) is not ours"
                 raise Transient(msg)
@@ -226,7 +226,8 @@ def _learned(rollout: Rollout, created: Json, *, is_old: bool) -> Rollout:
     return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan=plan)
 
 
-def _noted(rollout: Rollout, name: str, **done: bool) -> Rollout:
+def _noted(rollout: Rollout, name: str, **done: str) -> Rollout:
+    """Give the rollout with what was done to which container of a dependent: it may be made once more after that."""
     plan: Mapping[str, Any] = rollout.plan or {}
     dependents = [each | done if each["name"] == name else each for each in plan["dependents"]]
     return replace(rollout, plan={**plan, "dependents": dependents})

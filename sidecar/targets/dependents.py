@@ -49,7 +49,7 @@ class Dependent:
         stays: ids of the containers that it has something of and that stay.
         shares_namespace: it runs only while those do that it was made from.
         is_remade: it is made again; otherwise it only asks, by Compose's ``restart: true``, to be started anew.
-        is_started, is_paused: that was done for this rollout.
+        is_started, is_paused: that was done, for this rollout, to the container that there is now.
     """
 
     name: str

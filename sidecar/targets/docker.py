@@ -362,8 +362,8 @@ def _dependent(planned: Json, entry: Json | None, candidate: Json | None) -> Dep
         run_state=State(planned["run_state"]),
         needs=frozenset(planned["needs"]),
         stays=frozenset(planned["stays"]),
-        is_started=planned.get("is_started", False),
-        is_paused=planned.get("is_paused", False),
+        is_started=entry is not None and planned.get("started") == entry["Id"],
+        is_paused=entry is not None and planned.get("paused") == entry["Id"],
         current=None if entry is None else _listed(entry),
         candidate=None if candidate is None else _remade(candidate, CreateRequest.from_json(planned["request"])),
     )
