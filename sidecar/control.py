@@ -200,9 +200,15 @@ class DaemonControl:
         raise _NobodyMeant(msg)
 
     async def _under_way(self) -> Mapping[str, Rollout]:
-        """Give the rollouts that are carried out; of an intent that could not be prepared the verdict says more."""
+        """Give the rollouts that are carried out; of what is held before it has begun the verdict says more."""
         rollouts = await self._ports.journal.open_rollouts()
-        return {rollout.target_id: rollout for rollout in rollouts if rollout.is_prepared}
+        return {each.target_id: each for each in rollouts if each.is_prepared and not self._is_held(each)}
+
+    def _is_held(self, rollout: Rollout) -> bool:
+        """Say whether the last pass left it for later before it had begun, as a hook does that fails."""
+        judged = self._reconciler.last.get(rollout.target_id)
+        is_idle = not rollout.is_begun and not self._reconciler.is_in_hand(rollout.target_id)
+        return is_idle and judged is not None and isinstance(judged.verdict, Hold)
 
     async def _judged(self, target: Target) -> Judged:
         try:

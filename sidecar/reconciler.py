@@ -70,6 +70,10 @@ class Reconciler:
             case _:
                 return "it does not exist any more"
 
+    def is_in_hand(self, target_id: str) -> bool:
+        """Say whether a rollout of this target is carried out just now."""
+        return target_id in self._in_hand
+
     async def reconcile(self, target_id: str, cause: Cause) -> Verdict:
         """Bring one target to what its reference means now. Safe to call at any time.
 
@@ -82,6 +86,11 @@ class Reconciler:
             target = await self._find(target_id) or rollout.as_target()
             if not rollout.is_begun and (waits := await self._held_meanwhile(target, rollout)) is not None:
                 return waits
+            if not rollout.is_begun and not set(cause.delivery_ids) <= set(rollout.delivery_ids):
+                # Whoever asked again is told of its end as well.
+                ids = tuple(dict.fromkeys(rollout.delivery_ids + cause.delivery_ids))
+                rollout = replace(rollout, delivery_ids=ids)
+                await self._ports.journal.record(rollout)
             rollout = await self._carry_out(target, rollout, cause, is_resumed=True)
             if rollout.is_open:
                 return Hold("left to the next start: Sidecar stops")

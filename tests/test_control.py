@@ -8,12 +8,14 @@ import pytest
 
 from sidecar.control import DaemonControl
 from sidecar.control_port import Unmanaged, WrongCredentials
+from sidecar.core.decision import Hold
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Image, Kind, Observed, State, Target
 from sidecar.errors import Refused, Unreachable
 from sidecar.executor import Executor
+from sidecar.judging import Judged
 from sidecar.ports import Described, Ports, Spec
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
@@ -176,6 +178,18 @@ async def test_an_intent_that_could_not_be_prepared_is_shown_as_held(desk: Desk)
     (web,) = await desk.control.plan("web")
     assert web.verdict == "hold"
     assert "connection refused" in web.reason
+
+
+async def test_what_is_held_before_it_has_begun_is_shown_as_held(desk: Desk):
+    """A hook that fails says why; one whose new container is there already is under way, whatever was said last."""
+    intent = replace(ROLLOUT, phase=Phase.UPDATING, reason="", plan={}, to=replace(ROLLOUT.to, instance=None))
+    await desk.journal.record(intent)
+    desk.reconciler.last["docker:web"] = Judged(target=TARGET, verdict=Hold("the pre-update hook failed"))
+    shown = {each.target.id: each for each in (await desk.control.targets())[0]}
+    assert (shown["docker:web"].verdict, shown["docker:web"].reason) == ("hold", "the pre-update hook failed")
+    await desk.journal.record(replace(intent, to=replace(intent.to, instance="c2")))
+    shown = {each.target.id: each for each in (await desk.control.targets())[0]}
+    assert shown["docker:web"].verdict == "rollout"
 
 
 @pytest.mark.parametrize("text", ["docker:web", "web", "me/app:1", "me/app", "docker.io/me/app:1"])

@@ -157,6 +157,16 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
     return None
 
 
+def clear(dependents: Sequence[Dependent]) -> Of | None:
+    """Give the next call after which nothing of ours is left of them where the target is gone for good."""
+    for each in dependents:
+        if each.candidate is not None and each.candidate.image_id == each.image_id:
+            # With the name it is that container; without it, it would be one more.
+            is_all = each.current is None
+            return Of(each.name, Rename(each.candidate.id) if is_all else _discard(each.candidate, volumes=True))
+    return None
+
+
 def restart(dependents: Iterable[Dependent]) -> Of | None:
     """Give the call that starts the next one anew that asks for that and runs."""
     for each in dependents:

@@ -287,7 +287,7 @@ def _clear(rollout: Rollout, slots: Slots) -> Call | Of | None:
             return _discard(slot, volumes=slot.id != rollout.from_.instance)
     current = slots.current
     if current is None:
-        return None
+        return going_with.clear(slots.dependents)
     if current.id == rollout.from_.instance:
         return _restore(rollout, current) or _restore_dependents(rollout, current, slots)
     if not current.is_misnamed:

@@ -12,6 +12,7 @@ from sidecar.targets.calls import Blocked, Call, Create, Of, Pause, Remove, Rena
 from sidecar.targets.dependents import (
     Beside,
     Dependent,
+    clear,
     dependents_of,
     references,
     restart,
@@ -164,6 +165,14 @@ def test_what_was_made_again_from_what_is_gone_by_now_is_made_once_more() -> Non
     candidate = replace(MADE, id="newer", references=frozenset({"goal"}))
     made = replace(dangling, candidate=candidate)
     assert restore([made], goal="goal", is_replaced=True, is_up=True) == Of("net", Remove("new", volumes=False))
+
+
+def test_where_the_target_is_gone_for_good_nothing_of_ours_is_left() -> None:
+    """A candidate goes, unless it is all that there is of its container by then; somebody else's is left alone."""
+    candidate = replace(MADE, id="newer")
+    assert clear([NET, replace(NET, current=DOWN, candidate=candidate)]) == Of("net", Remove("newer", volumes=True))
+    assert clear([replace(NET, candidate=candidate)]) == Of("net", Rename("newer"))
+    assert clear([replace(NET, current=DOWN, candidate=replace(candidate, image_id="another"))]) is None
 
 
 def test_what_has_something_of_another_that_goes_along_waits_for_that_one() -> None:

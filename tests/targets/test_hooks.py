@@ -51,6 +51,19 @@ async def test_a_hook_that_does_not_succeed_stops_the_update(code: int | None, w
     at_rest(world, "b")
 
 
+async def test_whoever_asks_again_for_what_a_hook_has_held_is_told_of_its_end() -> None:
+    """Both deliveries are named by every line of the rollout from then on, and by the journal."""
+    world = with_hooks()
+    world.engine.exits["dump"] = 3
+    reconciler = world.reconciler()
+    await reconciler.run_pass(TARGET, Cause("webhook", 0.0, ("first",)))
+    world.engine.exits["dump"] = 0
+    await reconciler.run_pass(TARGET, Cause("cli", 1.0, ("second",)))
+    (ended,) = world.events.named("rollout.succeeded")
+    assert ended["delivery_ids"] == ["first", "second"]
+    assert world.journal.recorded[-1].delivery_ids == ("first", "second")
+
+
 async def test_a_hook_after_the_update_changes_nothing_of_its_end() -> None:
     """It is told, and the update stands: there is no way back by then."""
     world = with_hooks()
