@@ -90,6 +90,8 @@ def check_left(run: Run) -> None:
 def check_gone(run: Run, call: str) -> None:
     """No volume is left of what was made for the update, unless it was taken away before anybody was told of it."""
     kept = {mount["Name"] for mount in run.before["Mounts"]}
+    # What goes with it may have them still, and cannot be made without.
+    kept |= {mount["Name"] for each in run.containers() for mount in each["Mounts"] if mount.get("Name")}
     made = ({volume["Name"] for volume in run.api.get("/volumes")["Volumes"] or []} & run.volumes) - kept
     assert not made or call.startswith("POST create")
     for name in made:
