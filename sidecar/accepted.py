@@ -37,7 +37,7 @@ def _guard(value: SecretStr, allowed: re.Pattern[str], words: str) -> SecretStr:
         msg = "is empty, which would let everybody in; leave it out, or give a value"
         raise ValueError(msg)
     if len(text) < SHORTEST:
-        msg = f"has {len(text)} characters; {LENGTH}"
+        msg = f"is {len(text)} long; {LENGTH}"
         raise ValueError(msg)
     if not allowed.fullmatch(text):
         msg = f"has characters that cannot stand where it is sent; accepted are {words}"

@@ -36,7 +36,7 @@ def kept_token(folder: Path, name: str) -> str | None:
         msg = f"reading the token in {str(path)!r}: {error}"
         raise Misconfigured(msg) from error
     if len(token) < SHORTEST:
-        problem = f"it has {len(token)} characters; {LENGTH}; without the file one is made"
+        problem = f"it is {len(token)} long; {LENGTH}; without the file one is made"
         msg = f"reading the token in {str(path)!r}: {problem}"
         raise Misconfigured(msg)
     return token

@@ -93,7 +93,7 @@ def test_an_empty_secret_is_an_error(cwd: Path, name: str):
 def test_a_short_token_is_an_error(cwd: Path, name: str):
     """What can be guessed is refused, and not shown."""
     line = problem(cwd, **{f"SIDECAR_{name}": "hunter2"})
-    assert f"has 7 characters; {LENGTH}" in line
+    assert f"is 7 long; {LENGTH}" in line
     assert "hunter2" not in line
 
 

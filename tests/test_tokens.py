@@ -70,7 +70,7 @@ def test_how_long_a_token_is_at_least_is_said_in_one_way(tmp_path: Path):
     (tmp_path / WEBHOOK).write_text("short")
     with pytest.raises(Misconfigured) as caught:
         kept_token(tmp_path, WEBHOOK)
-    assert f"it has 5 characters; {LENGTH}; " in str(caught.value)
+    assert f"it is 5 long; {LENGTH}; " in str(caught.value)
     assert f"${{SIDECAR_TOKEN:?{LENGTH}}}" in (ROOT / "compose.example.yml").read_text()
     words = f"at least {SHORTEST} characters"
     assert words in LENGTH

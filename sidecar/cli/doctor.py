@@ -23,6 +23,7 @@ from sidecar.core.target import Target
 from sidecar.credentials import Credential, Credentials
 from sidecar.errors import SidecarError
 from sidecar.oci.transport import Timeouts
+from sidecar.oci.trust import is_loopback
 from sidecar.registry import OciRegistry
 from sidecar.settings_model import Settings, load
 from sidecar.targets._engine import Engine
@@ -38,6 +39,10 @@ _REGISTRY_SECONDS = 10.0
 _HIDDEN_BY_PODMAN = (
     "Podman shows nobody the sysctls, domain name, MAC address, device permissions and block weights of a container "
     "that was made by its Docker-compatible API: a new one has none of them; docs/podman.md says more"
+)
+_LOOPBACK = (
+    "in a container that is the container itself, not the host: give Sidecar network_mode: host, or the images a name "
+    "that both the engine and Sidecar reach it by"
 )
 _MOST_NAMES = 10
 
@@ -257,7 +262,7 @@ def _examine_targets(
     if not found:
         yield doubtful(
             "targets",
-            f"of {containers} containers none is managed",
+            f"none of {containers} containers is managed" if containers else "there is no container yet",
             'what is to be updated needs a label, and to be created:  labels: {sidecar.enable: "true"}',
         )
         return
@@ -307,5 +312,6 @@ async def _ask(registry: Asked, ref: ImageRef) -> Finding:
     try:
         await registry.resolve(ref)
     except SidecarError as error:
-        return broken("registry", str(error), "its targets are held until it answers, and tried again by themselves")
+        advice = "its targets are held until it answers, and tried again by themselves"
+        return broken("registry", str(error), f"{advice}; {_LOOPBACK}" if is_loopback(ref.registry) else advice)
     return well("registry", f"{ref.registry} answers ({ref.familiar})")

@@ -88,6 +88,8 @@ def _text(path: tuple[str, ...], value: object, settings: Settings) -> str:
             return f"made once, kept in {settings.state_dir / (WEBHOOK if path == ('token',) else ADMIN)}"
         case None if path[0] == "sources" and path[-1] == "token":
             return _instead_of_a_token(settings.sources[path[1]])
+        case None if path == ("log_format",):
+            return "console on a terminal, json elsewhere"
         case None | "":
             return "-"
         case tuple():

@@ -12,7 +12,7 @@ def words(event: Event) -> str:
     """Say what happened, for a person."""
     if event.name == "pull.progressed":
         done, total = event.facts.get("layers_done"), event.facts.get("layers_total")
-        return f"pulling, {done} of {total} layers"
+        return f"pulling, {done} of {total} layers" if total else "pulling"
     if event.name == "rollout.stepped":
         step = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(event.facts.get("step"))).lower()
         step = "started; it is watched until it is healthy" if step == "start" else step

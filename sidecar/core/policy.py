@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -159,15 +159,8 @@ def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> 
         ValueError: a label is unknown, unreadable, or asks for what this version cannot do; the message names it.
     """
     ours = {key.removeprefix(PREFIX): value for key, value in labels.items() if key.startswith(PREFIX)}
-    for key, value in ours.items():
-        if key not in _KNOWN:
-            near = get_close_matches(key, _KNOWN, n=1)
-            hint = f"did you mean {PREFIX + near[0]}?" if near else f"known are {', '.join(sorted(_KNOWN))}"
-            msg = f"label {PREFIX + key} is not known; {hint}"
-            raise ValueError(msg)
-        if key in _NOT_YET and value.strip() != _NOT_YET[key]:
-            msg = f"label {PREFIX + key}={value!r} is not supported yet; remove it, or update this container by hand"
-            raise ValueError(msg)
+    if problems := list(_not_accepted(ours)):
+        raise ValueError("; ".join(problems))
     return Policy(
         enable=_read(ours, "enable", parse_bool, default_enable),
         action=_read(ours, "action", Action, Action.RECREATE),
@@ -184,6 +177,17 @@ def parse_policy(labels: Mapping[str, str], *, default_enable: bool = False) -> 
         post_update=_hook(ours, "hook.post-update"),
         scope=ours.get("scope", "").strip() or None,
     )
+
+
+def _not_accepted(labels: Mapping[str, str]) -> Iterator[str]:
+    """Name every label that is not known, or that asks for what this version cannot do."""
+    for key, value in labels.items():
+        if key not in _KNOWN:
+            near = get_close_matches(key, _KNOWN, n=1)
+            hint = f"did you mean {PREFIX + near[0]}?" if near else f"known are {', '.join(sorted(_KNOWN))}"
+            yield f"label {PREFIX + key} is not known; {hint}"
+        elif value.strip() != _NOT_YET.get(key, value.strip()):
+            yield f"label {PREFIX + key}={value!r} is not supported yet; remove it, or update this container by hand"
 
 
 def _hook(labels: Mapping[str, str], key: str) -> Hook | None:

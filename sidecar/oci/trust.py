@@ -29,8 +29,7 @@ class Trust:
 
     def is_insecure(self, host: str) -> bool:
         """Say whether a ``host[:port]`` may be spoken to in plain HTTP, or whatever certificate it shows."""
-        name = _without_port(host)
-        return _is_loopback(name) or not self._insecure.isdisjoint({host, name})
+        return is_loopback(host) or not self._insecure.isdisjoint({host, _without_port(host)})
 
     def context(self, host: str) -> ssl.SSLContext:
         """Give the TLS context for a ``host[:port]``.
@@ -99,7 +98,9 @@ def _without_port(host: str) -> str:
     return host.partition(":")[0]
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a ``host[:port]`` is whoever asks."""
+    name = _without_port(host)
     try:
         return ip_address(name).is_loopback
     except ValueError:

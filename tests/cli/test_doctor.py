@@ -226,7 +226,11 @@ async def test_nothing_managed_shows_the_label(settings: Settings, parts: Parts,
     """Whoever labelled nothing is shown how."""
     engine.containers = [OTHER]
     (finding,) = await found(settings, parts, "targets")
+    assert finding.says == "none of 1 containers is managed"
     assert "sidecar.enable" in finding.advice
+    engine.containers = []
+    (finding,) = await found(settings, parts, "targets")
+    assert finding.says == "there is no container yet"
 
 
 async def test_many_targets_are_counted(settings: Settings, parts: Parts, engine: FakeEngine):
@@ -241,6 +245,18 @@ async def test_a_registry_that_does_not_answer_is_told(settings: Settings, parts
     registry.fails = Refused("resolving r.example/app:1: 401, no credentials")
     (finding,) = await found(settings, parts, "registry")
     assert (finding.status, finding.says) == (Status.FAILED, "resolving r.example/app:1: 401, no credentials")
+    assert "network_mode" not in finding.advice
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:5000", "localhost:5000", "[::1]:5000"])
+async def test_a_registry_of_this_host_is_told_to_be_out_of_a_containers_reach(
+    settings: Settings, parts: Parts, engine: FakeEngine, registry: FakeRegistry, host: str
+):
+    """The engine reaches what the host calls 127.0.0.1; in a container that is the container."""
+    engine.containers = [MANAGED | {"Image": f"{host}/app:1"}]
+    registry.fails = Refused(f"resolving {host}/app:1: nobody answers")
+    (finding,) = await found(settings, parts, "registry")
+    assert "network_mode: host" in finding.advice
 
 
 async def test_credentials_are_told_without_the_secret(settings: Settings, parts: Parts):

@@ -51,6 +51,7 @@ def test_check_prints_what_counts_and_where_from(run: Run, tmp_path: Path, capsy
     assert lines["SIDECAR_DEBOUNCE_SECONDS"].split() == ["2.5", "environment"]
     assert lines["SIDECAR_ADMIN_TOKEN"].startswith("made once, kept in")
     assert lines["SIDECAR_ENV"].split() == ["-", "default"]
+    assert lines["SIDECAR_LOG_FORMAT"].startswith("console on a terminal, json elsewhere")
     assert TOKEN not in text
     assert not (tmp_path / "state").exists()
 

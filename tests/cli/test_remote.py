@@ -335,6 +335,7 @@ def test_where_nothing_can_be_drawn_a_person_reads_lines(
     layers = {"target": "docker:web", "layers_total": 2}
     daemon.tells = [
         ("rollout.started", OURS),
+        ("pull.progressed", {"target": "docker:web", "layers_total": 0, "layers_done": 0}),
         *(("pull.progressed", layers | {"layers_done": done}) for done in (0, 0, 1, 1, 2)),
         ("rollout.stepped", {"target": "docker:web", "phase": "updating", "step": "Start"}),
         ("rollout.rolled_back", OURS | {"reason": "became \x1b[31munhealthy"}),
@@ -342,6 +343,7 @@ def test_where_nothing_can_be_drawn_a_person_reads_lines(
     assert run("update", "web", "--wait") == 1
     assert terminal.getvalue().splitlines() == [
         "docker:web: started",
+        "docker:web: pulling",
         "docker:web: pulling, 0 of 2 layers",
         "docker:web: pulling, 1 of 2 layers",
         "docker:web: pulling, 2 of 2 layers",

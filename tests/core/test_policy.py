@@ -116,3 +116,10 @@ def test_a_wrong_label_is_named_with_what_is_accepted(label: str, value: str, me
     """Nothing is ignored in silence: an unknown, unreadable or not yet supported label raises by name."""
     with pytest.raises(ValueError, match=message):
         parse_policy({label: value})
+
+
+def test_every_label_that_is_not_accepted_is_named_at_once() -> None:
+    """Whoever wrote two wrong ones does not create the container again for each."""
+    labels = {"sidecar.enabel": "true", "sidecar.enable": "true", "sidecar.deadlin": "5m", "sidecar.approval": "manual"}
+    with pytest.raises(ValueError, match=r"sidecar\.enabel is.*; label sidecar\.deadlin is.*; label sidecar\.approval="):
+        parse_policy(labels)
