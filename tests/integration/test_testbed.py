@@ -379,7 +379,7 @@ def test_a_killed_run_leaves_nothing_running(tmp_path: Path):
 
 
 def test_parts_can_be_started_by_hand(tmp_path: Path):
-    """`up` leaves an engine and a registry running, a second `up` changes nothing, `down` ends both."""
+    """`up` leaves engine and registry running for `push` and `reach`, a second changes nothing, `down` ends both."""
     command = [sys.executable, "-m", "tests.testbed"]
 
     def testbed(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -394,6 +394,12 @@ def test_parts_can_be_started_by_hand(tmp_path: Path):
         assert f"DOCKER_HOST=unix://{tmp_path}/engine/docker.sock" in first.stdout
         assert f"python3 -m tests.testbed down {tmp_path}\n" in first.stdout
         assert testbed("doctor", str(tmp_path)).returncode == 0
+        assert testbed("push", str(tmp_path), "shop/web:1", "--version", "seven").stdout.startswith("sha256:")
+        registry = first.stdout.splitlines()[0].rpartition(" ")[2]
+        script = f'eval "$1"; docker run --detach --publish 8080:8080 {registry}/shop/web:1'
+        subprocess.run(["bash", "-ec", script, "-", first.stdout], check=True)
+        port = testbed("reach", str(tmp_path), "8080").stdout.rpartition(":")[2]
+        assert body(int(port)) == "seven"
     finally:
         assert testbed("down", str(tmp_path)).returncode == 0
     assert testbed("doctor", str(tmp_path)).returncode == 1

@@ -1,4 +1,4 @@
-"""The real parts by hand: `python3 -m tests.testbed packages | up DIR | down DIR | doctor [DIR] | sweep`."""
+"""The real parts by hand: `python3 -m tests.testbed VERB`, of which `--help` has the list."""
 
 import argparse
 import json
@@ -12,7 +12,9 @@ from pathlib import Path
 from tests.testbed import packages, parts, trees
 from tests.testbed.engine import RELEASES, Engine
 from tests.testbed.errors import PartError
+from tests.testbed.images import Behaviour, push, web
 from tests.testbed.machine import Machine
+from tests.testbed.product import sidecar_image
 from tests.testbed.registry import Notification, Registry
 
 _SPACE_WANTED_BYTES = 3 << 30
@@ -39,6 +41,19 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--port", type=int, help="the registry's port; without, the one it had, or a free one")
     verb.add_argument("--notify", action="append", default=[], metavar="URL", help="where the registry sends events")
     verb.set_defaults(run=_up)
+    verb = verbs.add_parser("image", help="build Sidecar's image as it is here on the engine of DIR, and print its tag")
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.set_defaults(run=_image)
+    verb = verbs.add_parser("push", help="push a small web server to the registry of DIR, and print its digest")
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.add_argument("name", metavar="REPOSITORY:TAG")
+    verb.add_argument("--version", default="1", help="what it answers on port 8080; without, 1")
+    verb.add_argument("--behaviour", type=Behaviour, choices=list(Behaviour), default=Behaviour.HEALTHY)
+    verb.set_defaults(run=_push)
+    verb = verbs.add_parser("reach", help="print where a port that a container of DIR publishes answers on this host")
+    verb.add_argument("directory", type=Path, metavar="DIR")
+    verb.add_argument("port", type=int)
+    verb.set_defaults(run=_reach)
     verb = verbs.add_parser("down", help="end what `up` started in DIR")
     verb.add_argument("directory", type=Path, metavar="DIR")
     verb.set_defaults(run=_down)
@@ -72,6 +87,33 @@ def _up(arguments: argparse.Namespace) -> None:
     print(f"export DOCKER_HOST={environment['DOCKER_HOST']} DOCKER_CONFIG={environment['DOCKER_CONFIG']}")
     print(f"export PATH={directory / 'engine/client/bin'}:$PATH")
     print(f"# both stay until: python3 -m tests.testbed down {directory}")
+
+
+def _image(arguments: argparse.Namespace) -> None:
+    print(sidecar_image(_engine_of(arguments)))
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    directory = arguments.directory.absolute() / "registry"
+    registry = Registry(directory, port=_port_before(directory), leashed=False)
+    print(push(registry, web(arguments.version, arguments.behaviour), arguments.name))
+
+
+def _reach(arguments: argparse.Namespace) -> None:
+    print(f"127.0.0.1:{_engine_of(arguments).reach(arguments.port)}")
+
+
+def _engine_of(arguments: argparse.Namespace) -> Engine:
+    """Give the engine that runs in DIR."""
+    directory = arguments.directory.absolute() / "engine"
+    for release in RELEASES.values():
+        engine = Engine(directory, release, leashed=False)
+        if engine.is_up() and str(engine.api.get("/version")["Version"]).startswith(f"{release.version}."):
+            return engine
+    msg = (
+        f"no engine runs in {str(arguments.directory)!r}; start one: python3 -m tests.testbed up {arguments.directory}"
+    )
+    raise PartError(msg)
 
 
 def _down(arguments: argparse.Namespace) -> None:
