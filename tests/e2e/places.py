@@ -138,7 +138,7 @@ class AsAProcess(Place):
 
     def __init__(self, engine: Engine, registry: Registry, folder: Path) -> None:
         super().__init__(engine, registry, folder)
-        self.daemon = Daemon(engine, folder, port=free_port(), environ=SETTINGS)
+        self.daemon = Daemon(engine, folder, port=free_port(), environ=SETTINGS, forked=False)
 
     @property
     def url(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.integration.forks import Forked, forks
 from tests.testbed.engine import Engine
 
 TOKEN = "a-token-for-tests-1234567890"
@@ -29,6 +30,7 @@ class Daemon:
     Args:
         environ: further ``SIDECAR_*`` settings.
         around: a command that becomes the daemon's, which is added to it.
+        forked: it starts at once, from a process that has imported everything; not where a command is around it.
     """
 
     def __init__(
@@ -39,16 +41,18 @@ class Daemon:
         port: int,
         environ: Mapping[str, str] | None = None,
         around: Sequence[str] = (),
+        forked: bool = True,
     ) -> None:
         self.engine = engine
         self.folder = folder
         self.port = port
         self.environ = dict(environ or {})
         self.around = around
+        self.forked = forked
         self.log = folder / "sidecar.log"
         self._told: list[dict[str, Any]] = []
         self._read_bytes = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
@@ -78,17 +82,22 @@ class Daemon:
         }
         if self._process is not None:
             self._process.wait(timeout=PATIENCE_SECONDS)  # it was killed, and is on its way
+        self._process = self._started(inherited | settings)
+        if wait:
+            self.until(self.is_ready, "the daemon is ready")
+
+    def _started(self, environ: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+        if self.forked and not self.around:
+            return forks().start(["run"], environ=environ, cwd=self.folder, log=self.log)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [*self.around, sys.executable, "-m", "sidecar", "run"],
-                env=inherited | settings,
+                env=environ,
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
-        if wait:
-            self.until(self.is_ready, "the daemon is ready")
 
     def kill(self) -> None:
         """Kill the process, as a crash does."""
