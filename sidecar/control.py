@@ -205,7 +205,7 @@ class DaemonControl:
         return {each.target_id: each for each in rollouts if each.is_prepared and not self._is_held(each)}
 
     def _is_held(self, rollout: Rollout) -> bool:
-        """Say whether the last pass left it for later before it had begun, as a hook does that fails."""
+        """Say whether the last pass left it for later before it had begun: its pre-update hook failed, for example."""
         judged = self._reconciler.last.get(rollout.target_id)
         is_idle = not rollout.is_begun and not self._reconciler.is_in_hand(rollout.target_id)
         return is_idle and judged is not None and isinstance(judged.verdict, Hold)

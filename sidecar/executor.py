@@ -33,6 +33,7 @@ class _Run:
         is_untouched: nothing that runs was changed yet, so it may still be left and tried later.
         asks: on whose behalf a newer digest is to be looked for at the next wait.
         search: looks for one, while the gate is watched.
+        has_looked: one was looked for, so that what has not begun yet may begin however often it is asked for.
         has_turn: it counts against what may pull, or be between stop and start, at once.
     """
 
@@ -42,6 +43,7 @@ class _Run:
     is_untouched: bool
     asks: Cause | None
     search: Search | None = None
+    has_looked: bool = False
     has_turn: bool = False
     is_left: bool = False
     pause_seconds: float = _FIRST_PAUSE_SECONDS
@@ -62,7 +64,7 @@ class Executor:
 
     Args:
         turns: how many targets may pull, or be between stop and start, at once; who only waits in a gate holds none,
-            unless something newer is pulled for it meanwhile.
+            unless something newer is pulled for it meanwhile, and goes on after it without waiting for one.
         stopping: the process ends; what waits in a gate is left to the next start.
     """
 
@@ -133,7 +135,7 @@ class Executor:
                 await self._enter(run, taken_back)
                 return
             # What was asked for before is kept for the gate: a hint that nobody took would make every pause none.
-            run.asks = self._hints.take_hint(run.target.id) or run.asks
+            self._take_hint(run)
             await self._wait(run, run.pause_seconds)
             run.pause_seconds = min(run.pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -144,12 +146,12 @@ class Executor:
             # Whatever takes its time ends the round: the call is chosen by a look that is not older than that.
             case Step() if run.is_untouched and self._stopping.is_set():
                 run.is_left = True  # later we may be killed at any time, with the old one stopped
-            case Step() if run.is_untouched and run.may_be_overtaken:
+            case Step() if run.is_untouched and run.may_be_overtaken and not run.has_looked:
                 self._give_turn(run)
                 # What was held before it touched anything may be overtaken, and is in no hurry.
                 if not await self._make_way(run) and run.search is not None:
                     await self._wait(run, LOOK_SECONDS)
-            case Step() if not run.has_turn:
+            case Step() if not run.has_turn and (self._waits_for_turn(run) or run.search is not None):
                 await self._take_turn(run)
             case Step(is_start=is_start):
                 await (self._start(run, observed) if is_start else self._step(run, observed))
@@ -204,10 +206,7 @@ class Executor:
 
     async def _make_way(self, run: _Run) -> bool:
         """Let a newer digest take the place of the one in the gate, once one was hinted at, found and prepared."""
-        hinted = self._hints.take_hint(run.target.id)
-        if hinted is not None and hinted.kind == "engine":
-            hinted = None  # what happens to containers says nothing about a tag
-        run.asks = hinted or run.asks
+        self._take_hint(run)
         if run.rollout.phase is not Phase.UPDATING:
             return False  # it is carried to its end first, and the pass after this one looks again
         if run.search is None and run.asks is not None:
@@ -215,7 +214,7 @@ class Executor:
             run.asks = None
         if run.search is None or not run.search.is_done:
             return False
-        search, run.search = run.search, None
+        search, run.search, run.has_looked = run.search, None, True
         try:
             pair = search.superseded_by(run.rollout)
             if pair is None:
@@ -236,8 +235,14 @@ class Executor:
         """Look no further for now; what somebody asked for is looked for at the next wait."""
         if run.search is not None:
             await run.search.end()
-            run.asks = run.asks or run.search.cause
+            run.asks = run.search.cause.merged(run.asks) if run.asks is not None else run.search.cause
             run.search = None
+
+    def _take_hint(self, run: _Run) -> None:
+        """Take what somebody asks for along, for the next wait; what happens to containers says nothing about a tag."""
+        hinted = self._hints.take_hint(run.target.id)
+        if hinted is not None and hinted.kind != "engine":
+            run.asks = run.asks.merged(hinted) if run.asks is not None else hinted
 
     async def _wait(self, run: _Run, seconds: float) -> None:
         if self._stopping.is_set():
@@ -246,11 +251,15 @@ class Executor:
         hint = self._hints.wait_for_hint(run.target.id, seconds)
         await (hint if run.search is None or run.search.is_done else run.search.wait(hint))
 
+    def _waits_for_turn(self, run: _Run) -> bool:
+        """Say whether it takes a turn first; what is down is never kept so by those who have them all."""
+        return run.is_untouched or not self._turns.locked()
+
     async def _take_turn(self, run: _Run) -> None:
         """Be what is next: with the turn in which something is prepared for later, if there is one."""
-        run.has_turn = run.search is not None and run.search.give_turn()
+        run.has_turn = run.search is not None and run.search.hand_over_turn()
         await self._end_search(run)
-        if not run.has_turn:
+        if not run.has_turn and self._waits_for_turn(run):
             await self._turns.acquire()
             run.has_turn = True
 

@@ -13,6 +13,7 @@ from sidecar.core.target import Observed, Target
 from sidecar.errors import Refused, SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Ports
+from sidecar.resolving import compare_platforms, resolve
 
 # What references mean, as one pass has asked it.
 Asked = dict[ImageRef, Resolved | SidecarError]
@@ -53,7 +54,9 @@ async def look(ports: Ports, target: Target, cause: Cause, asked: Asked) -> Judg
         case answer:
             resolved = answer
     observed = await driver.observe(target, None)
-    resolved, observed = await _compare_platforms(ports, target, resolved, observed)
+    if observed.image is not None:
+        resolved, image = await compare_platforms(ports.registry, target.ref, resolved, observed.image)
+        observed = replace(observed, image=image)
     rejected = await ports.journal.rejected(target.service, target.ref.name)
     verdict: Verdict = judge(target, resolved, observed, rejected=rejected, cause=cause, rollout_id=new_id())
     if isinstance(verdict, Rollout) and (refusal := await driver.refusal(target)) is not None:
@@ -63,33 +66,6 @@ async def look(ports: Ports, target: Target, cause: Cause, asked: Asked) -> Judg
 
 async def _resolve(ports: Ports, target: Target, cause: Cause) -> Resolved | SidecarError:
     try:
-        resolved = await ports.registry.resolve(target.ref)
-        await ports.journal.note_digest(target.ref.name, resolved.digest)
+        return await resolve(ports, target, target.ref, cause)
     except SidecarError as error:
         return error
-    ports.events.publish(
-        "image.resolved", image=str(target.ref), digest=resolved.digest, target=target.id, cause=cause.kind
-    )
-    return resolved
-
-
-async def _compare_platforms(
-    ports: Ports, target: Target, resolved: Resolved, observed: Observed
-) -> tuple[Resolved, Observed]:
-    """Find out what else both sides are known by: an index may have changed for another platform only."""
-    image = observed.image
-    if image is None or resolved.identities & image.identities:
-        return resolved, observed
-    registry = ports.registry
-    wanted = await registry.identities(target.ref, resolved.digest, platform=image.platform)
-    resolved = replace(resolved, identities=resolved.identities | wanted)
-    if wanted & image.identities or image.id not in image.digests:
-        return resolved, observed
-    # On the containerd store an image's id is the digest of its index, so the old index is looked into as well.
-    aliases: frozenset[str] = frozenset()
-    for digest in image.digests:
-        try:
-            aliases |= await registry.identities(target.ref, digest, platform=image.platform)
-        except Refused:
-            continue  # the registry has forgotten the old one: then it is another one
-    return resolved, replace(observed, image=replace(image, aliases=aliases))

@@ -81,6 +81,7 @@ KEYS: Mapping[str, str] = {
     "total_bytes": "Of so much.",
     "traceback": "Where it failed; at level debug only.",
     "version": "Version of Sidecar.",
+    "volume": "Name of a volume.",
 }
 
 _DELIVERY = ("delivery_id", "source", "remote", "pusher", "images", "reason", "status")
@@ -119,6 +120,9 @@ EVENTS: Mapping[str, Event] = {
     "image.pulled": _event("info", "An image is in the engine's store.", "target", "image", "digest"),
     "image.removed": _event("info", "An image that an update took out of use was removed.", "target", "image_id"),
     "image.pruned": _event("info", "What nothing uses was removed.", "target", "space_reclaimed_bytes"),
+    "volume.remove_failed": _event(
+        "warning", "A volume that was made for a container which is gone stays behind.", "target", "volume", "reason"
+    ),
     "image.prune_failed": _event("warning", "Cleaning up failed; nothing depends on it.", "target", "reason"),
     "pull.progressed": _event(
         None,

@@ -84,12 +84,11 @@ class Reconciler:
         rollout = await self._ports.journal.open_rollout(target_id)
         if rollout is not None and rollout.is_prepared:
             target = await self._find(target_id) or rollout.as_target()
+            self.last.setdefault(target_id, Judged(target=target, verdict=rollout, is_open=True))
             if not rollout.is_begun and (waits := await self._held_meanwhile(target, rollout)) is not None:
                 return waits
             if not rollout.is_begun and not set(cause.delivery_ids) <= set(rollout.delivery_ids):
-                # Whoever asked again is told of its end as well.
-                ids = tuple(dict.fromkeys(rollout.delivery_ids + cause.delivery_ids))
-                rollout = replace(rollout, delivery_ids=ids)
+                rollout = rollout.asked_by(cause.delivery_ids)  # who asked again is told of its end as well
                 await self._ports.journal.record(rollout)
             rollout = await self._carry_out(target, rollout, cause, is_resumed=True)
             if rollout.is_open:
@@ -239,7 +238,7 @@ class Reconciler:
     async def _settle_intent(self, intent: Rollout, verdict: Verdict) -> Verdict:
         """Go on with an intent that was recorded and never prepared, or end it where it is no longer what is wanted."""
         if isinstance(verdict, Rollout) and verdict.to.digest == intent.to.digest:
-            ids = tuple(dict.fromkeys(intent.delivery_ids + verdict.delivery_ids))
+            ids = intent.asked_by(verdict.delivery_ids).delivery_ids
             return replace(verdict, id=intent.id, started_at=intent.started_at, delivery_ids=ids)
         if _retry_at(verdict) is not None:
             return verdict

@@ -13,10 +13,11 @@ from sidecar.core.decide import supersede
 from sidecar.core.decision import Cause, Resolved
 from sidecar.core.image import Digest, ImageRef
 from sidecar.core.rollout import Rollout
-from sidecar.core.target import Target
+from sidecar.core.target import Image, Target
 from sidecar.errors import SidecarError
 from sidecar.ids import new_id
 from sidecar.ports import Ports
+from sidecar.resolving import compare_platforms, resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Search:
         if waiting.done():
             waiting.result()
 
-    def give_turn(self) -> bool:
+    def hand_over_turn(self) -> bool:
         """Give away the turn in which something is prepared, and say whether there was one."""
         has_turn, self._has_turn = self._has_turn, False
         return has_turn
@@ -96,7 +97,9 @@ class Search:
 
     async def _look(self, target: Target, rollout: Rollout) -> _Found | None:
         ref = ImageRef.parse(rollout.ref)  # as it was when it began
-        resolved = await self._ports.registry.resolve(ref)
+        resolved = await resolve(self._ports, target, ref, self.cause)
+        if resolved.digest != rollout.to.digest and await self._is_same_here(ref, resolved, rollout):
+            return None
         rejected = dict(await self._ports.journal.rejected(target.service, ref.name))
         pair = supersede(rollout, resolved, rejected=rejected, cause=self.cause, rollout_id=new_id())
         if pair is None:
@@ -106,6 +109,14 @@ class Search:
         try:
             prepared = await self._ports.drivers[target.kind].prepare(target, pair[1])
         finally:
-            if self.give_turn():
+            if self.hand_over_turn():
                 self._turns.release()
         return _Found(resolved, rejected, prepared)
+
+    async def _is_same_here(self, ref: ImageRef, resolved: Resolved, rollout: Rollout) -> bool:
+        """Say whether what the reference means is, for the platform of the rollout, the image that is in its gate."""
+        if rollout.to.digest is None:
+            return False
+        image = Image(id=rollout.to.image_id or "", digests=frozenset({rollout.to.digest}), platform=rollout.platform)
+        resolved, image = await compare_platforms(self._ports.registry, ref, resolved, image)
+        return not resolved.identities.isdisjoint(image.identities)

@@ -8,18 +8,20 @@ import pytest
 
 from sidecar.control import DaemonControl
 from sidecar.control_port import Unmanaged, WrongCredentials
-from sidecar.core.decision import Hold
+from sidecar.core.decision import Cause, Hold
 from sidecar.core.hint import Hint
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Image, Kind, Observed, State, Target
-from sidecar.errors import Refused, Unreachable
+from sidecar.errors import Refused, Transient, Unreachable
 from sidecar.executor import Executor
 from sidecar.judging import Judged
 from sidecar.ports import Described, Ports, Spec
 from sidecar.reconciler import Reconciler
 from tests.fakes import FakeClock, FakeHints, FakeRegistry, RecordedEvents
 from tests.memory_journal import MemoryJournal
+from tests.test_crash import TARGET as DOCKER_WEB
+from tests.test_crash import World
 from tests.web.fake_control import NEW, OLD, REF, ROLLOUT, TARGET
 
 OTHER = replace(TARGET, id="docker:db", ref=ImageRef.parse("postgres:16"), service="shop/db")
@@ -331,3 +333,20 @@ async def test_the_history_of_a_target_is_found_by_its_name(desk: Desk):
     assert len((await desk.control.history(limit=5, target_id="web")).transitions) == 1  # it is gone
     with pytest.raises(Refused, match="there is no target 'docker:nobody'; targets are docker:db"):
         await desk.control.history(limit=5, target_id="nobody")
+
+
+async def test_what_is_held_is_shown_as_held_after_a_restart() -> None:
+    """What was prepared and not begun says why, whichever process held it first."""
+    world, cause = World(), Cause("webhook", 0.0, ("d1",))
+    world.engine.fails["create"] = lambda: Transient("no such volume driver")
+    await world.reconciler().run_pass(DOCKER_WEB, cause)
+    restarted = world.reconciler()
+    await restarted.run_pass(DOCKER_WEB, cause)
+
+    async def nobody() -> list[Unmanaged]:
+        return []
+
+    control = DaemonControl(world.ports(), restarted, unmanaged=nobody, probes={})
+    (shown,), _ = await control.targets()
+    assert restarted.outcome_of(DOCKER_WEB) == "hold: no such volume driver"
+    assert (shown.verdict, shown.reason) == ("hold", "no such volume driver")

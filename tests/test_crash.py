@@ -106,11 +106,16 @@ class World:
     def reconciler(self) -> Reconciler:
         """Start the process."""
         self.bomb.has_gone_off = False
+        ports = self.ports()
+        return Reconciler(ports, Executor(ports, turns=asyncio.Semaphore(2), stopping=asyncio.Event()))
+
+    def ports(self) -> Ports:
+        """Give what the process works with."""
         journal = KillingJournal(self.journal, self.bomb)
         images = Images(self.engine, events=self.events, authorize=no_credentials, prune=Prune.REPLACED)  # type: ignore[arg-type]
         parts = {"events": self.events, "scope": self.scope, "helper": self.own_helper}
         driver = DockerDriver(self.engine, images, **parts)  # type: ignore[arg-type]
-        ports = Ports(
+        return Ports(
             registry=self.registry,
             drivers={Kind.DOCKER: driver},
             journal=journal,  # type: ignore[arg-type]
@@ -118,8 +123,6 @@ class World:
             clock=self.clock,
             events=self.events,
         )
-        executor = Executor(ports, turns=asyncio.Semaphore(2), stopping=asyncio.Event())
-        return Reconciler(ports, executor)
 
     async def live(self, passes: int = 3, *, downtime: float = 5.0, reboots: bool = False) -> Keep | Hold | Rollout:
         """Run until quiet, starting again after every kill; give the last verdict."""
@@ -148,6 +151,11 @@ class World:
 
 def is_named_web(each: dict[str, Any]) -> bool:
     return any("web" in endpoint.get("Aliases", ()) for endpoint in each["networks"].values())
+
+
+async def ends(world: World, passes: int = 3) -> None:
+    """Run passes; one that never ends fails."""
+    await asyncio.wait_for(world.live(passes), 5)
 
 
 def at_rest(world: World, letter: str) -> None:

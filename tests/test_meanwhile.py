@@ -9,8 +9,8 @@ import pytest
 from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient, Unreachable
-from tests.fakes import Behaviour, FakeEngine, image_id
-from tests.test_crash import LABELS, NETWORK, REF, TARGET, Bomb, World, at_rest, started_first
+from tests.fakes import Behaviour, FakeClock, FakeEngine, image_id
+from tests.test_crash import LABELS, NETWORK, REF, TARGET, Bomb, World, at_rest, ends, started_first
 from tests.test_reconciler import remove
 
 WHEN_STOPPED = LABELS | {"sidecar.when-stopped": "recreate"}
@@ -261,3 +261,74 @@ async def test_an_update_ends_though_the_image_before_was_removed() -> None:
     world.engine.watch = after("start web", lambda engine: engine.images.pop(image_id("a")))
     await world.reconciler().reconcile(TARGET, Cause("test", 0.0))
     assert world.phases()[-1] is Phase.SUCCEEDED
+
+
+async def test_a_named_volume_of_another_container_is_never_removed() -> None:
+    """What the new one has by `VolumesFrom` was not made with it; `docker compose down` keeps named volumes."""
+    world = World(options={"VolumesFrom": ["data"]})
+    world.engine.volumes.add("db")
+    world.engine.watch = None
+    data = world.engine.run("data", REF, labels={}, state="created")
+    world.engine.containers[data]["cache"] = "db"  # since `web` was made, `data` was made again with this volume
+    joins = after("create web.sidecar-new", lambda engine: engine.named("web.sidecar-new").update(cache="db"))  # type: ignore[union-attr]
+    down = after("start web", lambda engine: engine.containers.clear())
+    world.engine.watch = lambda engine: (joins(engine), down(engine))  # type: ignore[assignment,return-value]
+    await ends(world)
+    assert world.phases()[-1] is Phase.ABANDONED
+    assert "db" in world.engine.volumes
+
+
+async def test_what_leaves_a_network_before_its_start_joins_it_again() -> None:
+    """Started first, of an engine before API 1.44, and the old one was removed before the new one was started."""
+    labels = LABELS | {"sidecar.strategy": "start-first", "sidecar.start-first-volumes": "true"}
+    networks = {"shop": {"Aliases": ["web"]}, "other": {"Aliases": ["web"]}}
+    world = World(labels=labels, options={"networks": networks, "NetworkMode": "shop"})
+    world.engine.api_version = (1, 43)
+    act = after("tag", lambda engine: engine.containers.pop(world.old_id))
+    world.engine.watch = lambda engine: act(engine) if "create web.sidecar-new" in engine.calls else None
+    await ends(world)
+    (left,) = world.engine.containers.values()
+    assert (left["name"], left["image"], left["up"]) == ("web", image_id("b"), True)
+
+
+async def test_what_was_stopped_for_a_target_that_somebody_removed_runs_again() -> None:
+    """It needs nothing of the target to run, and nobody but us stopped it."""
+    world = World(others={"volumes": {"VolumesFrom": ["web"]}})
+    world.engine.watch = after("start web", lambda engine: remove(world, "web"))
+    await ends(world)
+    assert world.engine.named("volumes")["up"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("call", ["create two.sidecar-new", "remove two"])
+async def test_what_goes_with_one_that_somebody_removed_keeps_its_name(call: str) -> None:
+    """`two` has volumes of `one`, which has the network of the target; `one` is removed in the middle."""
+    world = World(others={"one": dict(NETWORK)})
+    world.engine.run("two", REF, labels={}, VolumesFrom=["one"])
+    world.engine.watch = after(call, lambda engine: remove(world, "one"))
+    await ends(world)
+    assert {each["name"] for each in world.engine.containers.values()} == {"web", "two"}
+
+
+class _Behind(FakeClock):
+    """An engine's clock that is behind ours."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        self._clock, self._seconds = clock, seconds
+
+    time = property(lambda self: self._clock.time - self._seconds)  # type: ignore[assignment]
+
+
+async def test_what_compose_left_half_made_is_found_by_the_engines_clock() -> None:
+    """The engine is on another machine, whose clock is a minute behind."""
+    labels = LABELS | {"com.docker.compose.project": "shop"}
+    world = World(labels=labels)
+    world.engine.clock = _Behind(world.clock, 60)
+
+    def recreate(engine: FakeEngine) -> None:
+        engine.containers.clear()
+        engine.run(f"{world.old_id[:12]}_web", REF, labels=labels, restart="always", state="created")
+
+    act = after("tag", recreate)
+    world.engine.watch = lambda engine: act(engine) if "create web.sidecar-new" in engine.calls else None
+    await ends(world)
+    assert [(each["name"], each["up"]) for each in world.engine.containers.values()] == [("web", True)]

@@ -13,12 +13,14 @@ from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase
 from sidecar.errors import Transient, Unreachable
 from tests.fakes import Behaviour, FakeEngine, Killed, digest, failing_first, image_id
-from tests.test_crash import REF, TARGET, Bomb, World, at_rest, self_removing, started_first
+from tests.test_crash import NETWORK, REF, TARGET, Bomb, World, at_rest, ends, self_removing, started_first
+from tests.test_meanwhile import after, web
 from tests.test_reconciler import hint_of, line, offer, once
 
 WEBHOOK = Cause("webhook", 0.0, ("newer",))
 ROLLED_BACK = [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
 SUPERSEDED = [Phase.UPDATING, Phase.SUPERSEDED, Phase.UPDATING, Phase.FINISHING, Phase.SUCCEEDED]
+FIRST = Cause("webhook", 0.0, ("d1",))
 PATIENCE_SECONDS = 5
 Meanwhile = Callable[[], Awaitable[object]]
 
@@ -348,3 +350,122 @@ async def test_what_was_pushed_while_sidecar_was_down_ends_as_if_it_had_been_pus
         assert digest("c") in {each.to.digest for each in world.journal.recorded}, point
         assert world.engine.tags[REF] == image_id(letter), point
         at_rest(world, letter)
+
+
+async def test_a_tag_that_goes_back_in_the_gate_leaves_the_image_before() -> None:
+    """The push was reverted: what runs is what ran, and a rollback by hand still has the image before that."""
+    world = World(new=Behaviour(healthy_after=9e9), is_first=False)
+
+    def revert() -> None:
+        world.registry.tags[REF] = digest("a")
+        world.hints.hint = FIRST
+
+    world.hints.on_wait = once(revert)
+    await ends(world)
+    assert world.engine.tags["sidecar-previous:web"] == image_id("0")
+    assert image_id("0") in world.engine.images
+
+
+async def test_an_index_that_changed_for_other_machines_ends_no_gate() -> None:
+    """A push of several platforms posts an index that grows; for this one the same image is in its gate."""
+    world = World()
+    world.hints.on_wait = hint_of(world, "c")
+    world.registry.aliases = {digest("c"): frozenset({digest("b")})}
+    await ends(world, 1)
+    assert Phase.SUPERSEDED not in world.phases()
+
+
+async def test_what_goes_along_does_not_wait_for_a_pull() -> None:
+    """It was stopped when Sidecar was killed; something newer is pulled once it runs again."""
+    probe = World(others={"net": dict(NETWORK)})
+    await probe.live()
+    at = probe.bomb.names.index("after stop net") + 1
+    world, was_up = World(others={"net": dict(NETWORK)}, bomb=Bomb(kill_at={at})), list[bool]()
+    with pytest.raises(Killed):
+        await world.reconciler().reconcile(TARGET, FIRST)
+    offer(world, "c")
+
+    async def pull() -> None:
+        was_up.append(web(world.engine)["id"] != world.old_id)
+
+    delay(world, "engine", pull)
+    await ends(world)
+    assert False not in was_up
+
+
+async def test_who_asked_before_a_restart_is_named_at_the_end() -> None:
+    """A start finds a rollout in its gate, on behalf of one delivery, and another comes before it has looked."""
+    world, stopping = World(new=Behaviour(healthy_after=9e9)), asyncio.Event()
+    world.hints.on_wait = once(stopping.set)
+    await line(world.engine, world, stopping).reconcile(TARGET, Cause("webhook", 0.0, ("d0",)))
+    offer(world, "c")
+    world.hints.hint = Cause("webhook", 1.0, ("d2",))
+    await line(world.engine, world).reconcile(TARGET, FIRST)
+    assert world.journal.recorded[-1].delivery_ids == ("d1", "d2")
+
+
+async def test_what_somebody_left_of_one_superseded_is_removed() -> None:
+    """A new one was removed without its volume and made again, and something newer took its place: see at_rest."""
+    world = World(new=Behaviour(declares_cache=True, healthy_after=9e9))
+    world.engine.watch = after("rename web.sidecar-new web", lambda engine: engine.containers.pop(web(engine)["id"]))
+    world.hints.on_wait = hint_of(world, "c")
+    await ends(world)
+    assert world.engine.volumes == {"volume-1"}
+
+
+async def test_a_tag_is_put_back_from_what_was_overtaken_though_it_is_the_image_before() -> None:
+    """An older digest is pushed again; killed with the tag lent to it, something newer is found, and fails."""
+    calm = World(is_first=False)
+    calm.registry.tags[REF] = digest("0")
+    await calm.live()
+    at = calm.bomb.names.index(f"after tag {REF}") + 1
+    world = World(bomb=Bomb(kill_at={at}), is_first=False)
+    world.registry.tags[REF] = digest("0")
+    with pytest.raises(Killed):
+        await world.reconciler().reconcile(TARGET, FIRST)
+    offer(world, "c", Behaviour(unhealthy_after=1.0))
+    await ends(world)
+    assert web(world.engine)["image"] == image_id("a")
+    assert world.engine.tags[REF] == image_id("a")
+
+
+async def test_what_was_prepared_begins_though_somebody_asks_all_the_time() -> None:
+    """Hints come faster than a registry answers."""
+    world = World()
+    world.engine.fails["create"] = lambda: Transient("bad parameter")
+    reconciler, resolve = world.reconciler(), world.registry.resolve
+    await reconciler.run_pass(TARGET, FIRST)
+    del world.engine.fails["create"]
+    world.hints.on_wait = lambda: setattr(world.hints, "hint", FIRST)
+
+    async def slow(ref: Any) -> Any:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        return await resolve(ref)
+
+    world.registry.resolve = slow  # type: ignore[method-assign]
+    await asyncio.wait_for(reconciler.reconcile(TARGET, FIRST), 2)
+
+
+async def test_a_digest_that_failed_before_takes_nobodys_place() -> None:
+    """The tag goes back to it while something newer is in its gate: that goes on."""
+    world = World(new=Behaviour(healthy_after=9.0))
+    offer(world, "c", Behaviour(unhealthy_after=1.0))
+    await ends(world, 1)
+    world.registry.tags[REF] = digest("b")
+    world.hints.on_wait = hint_of(world, "c")
+    await ends(world, 1)
+    assert Phase.SUPERSEDED not in world.phases()
+    assert world.phases()[-1] is Phase.SUCCEEDED
+
+
+async def test_what_is_down_waits_for_nobodys_pull() -> None:
+    """All turns are taken by others, who pull for a long time: what failed its gate is put back all the same."""
+    world, turns = World(new=Behaviour(unhealthy_after=3.0)), asyncio.Semaphore(1)
+    taken = list[asyncio.Future[bool]]()
+    world.hints.on_wait = once(lambda: taken.append(asyncio.ensure_future(turns.acquire())))
+    reconciler = line(world.engine, world, turns=turns)
+    await asyncio.wait_for(reconciler.reconcile(TARGET, WEBHOOK), PATIENCE_SECONDS)
+    assert world.phases() == ROLLED_BACK
+    assert taken[0].done()
+    assert turns.locked()

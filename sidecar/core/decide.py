@@ -119,18 +119,13 @@ def supersede(
     if rollout.to.digest is None or rollout.to.digest in resolved.identities:
         return None
     newer = replace(
-        rollout,
+        rollout.with_unstarted_goal(),
         id=rollout_id,
         cause=cause.kind,
         started_at=cause.at,
         delivery_ids=cause.delivery_ids,
         to=Revision(digest=resolved.digest),
         superseded=rollout.to.instance or rollout.superseded,
-        goal_started_at=None,
-        goal_starts=0,
-        start_asked_at=None,
-        settled=False,
-        drained_at=None,
     )
     return rollout.enter(Phase.SUPERSEDED, f"{resolved.digest} is newer"), newer
 

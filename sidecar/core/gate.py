@@ -17,6 +17,8 @@ MOST_RESTARTS = 3
 LOOK_SECONDS = 1.0
 # How long a person's tool is given to be done: Compose stops, removes, creates, renames and starts, each by itself.
 QUIET_SECONDS = 5.0
+# The engine says what time it is to the second only.
+CLOCK_SECONDS = 1.0
 
 
 def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
@@ -35,8 +37,9 @@ def next_step(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
 
 
 def is_untouched(rollout: Rollout, observed: Observed) -> bool:
-    """Say whether the old one is in its place as it was judged, so that the rollout may still be left for later."""
-    return observed.instance == rollout.from_.instance and observed.state.meant is rollout.run_state
+    """Say whether the old one is in its place as it was judged, and what goes with it too: it may be left for later."""
+    is_stripped = rollout.is_begun and observed.is_stripped
+    return observed.instance == rollout.from_.instance and observed.state.meant is rollout.run_state and not is_stripped
 
 
 def is_changed_by_others(rollout: Rollout, instance: str | None) -> bool:
@@ -58,9 +61,15 @@ def _leave(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
     """End a rollout whose target somebody else has changed; what they made of it stays."""
     if rollout.changed_at is None:
         return replace(rollout, changed_at=observed.now)
-    if (rest := rollout.changed_at + QUIET_SECONDS - observed.now) > 0:
+    if (rest := _rest_of_quiet(rollout.changed_at, observed.now)) > 0:
         return Wait(min(LOOK_SECONDS, rest))
     return rollout.enter(Phase.ABANDONED, "changed by somebody else meanwhile") if observed.at_rest else Step()
+
+
+def _rest_of_quiet(since: float, now: float) -> float:
+    """Say how long a person's tool still has; what is yet to come was seen before the clock was set back."""
+    rest = since + QUIET_SECONDS - now
+    return rest if rest <= QUIET_SECONDS + CLOCK_SECONDS else 0.0
 
 
 def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
@@ -70,7 +79,7 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
         return rollout.enter(Phase.ROLLING_BACK, observed.helper_failure)
     if rollout.is_beside and observed.instance == rollout.from_.instance:
         return _update_beside(rollout, observed)
-    if observed.instance is None and rollout.auto_remove and (ended := _ended(rollout)) is not None:
+    if observed.instance is None and rollout.auto_remove and (ended := _count_or_give_up(rollout)) is not None:
         return ended
     if observed.instance is None or observed.instance != rollout.to.instance or observed.is_doubled:
         return Step()
@@ -92,10 +101,10 @@ def _update(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait:
             return undecided
 
 
-def _ended(rollout: Rollout) -> Rollout | None:
+def _count_or_give_up(rollout: Rollout) -> Rollout | None:
     """Count what has removed itself as started, and give it up after a few times; None: it is made again."""
     if rollout.start_asked_at is not None:
-        return _counted(rollout)
+        return _with_start_counted(rollout)
     if rollout.goal_starts < MOST_RESTARTS:
         return None
     words = f"ended {rollout.goal_starts} times, and was made with --rm, so that nothing is left to look at"
@@ -187,7 +196,9 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     detail = f" ({observed.detail})" if observed.detail else ""
     asked_at, started_at = rollout.start_asked_at, observed.started_at
     if asked_at is not None and started_at is not None and started_at >= asked_at:
-        return _counted(rollout)  # we died, or lost the answer: what it does to the host is its image's doing as well
+        return _with_start_counted(
+            rollout
+        )  # we died, or lost the answer: what it does to the host is its image's doing as well
     if observed.state in (State.CREATED, State.EXITED):
         return _start(rollout, observed, detail)
     if observed.restarts >= MOST_RESTARTS:
@@ -200,19 +211,19 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     return _watch(rollout, observed, detail)
 
 
-def _counted(rollout: Rollout) -> Rollout:
+def _with_start_counted(rollout: Rollout) -> Rollout:
     return replace(rollout, goal_starts=rollout.goal_starts + 1, start_asked_at=None)
 
 
 def _start(rollout: Rollout, observed: Observed, detail: str) -> Step | Wait | _Stopped | _Broken:
     """Start the goal's container, a few times; one that ended after a start may have been stopped to be removed."""
     ended_at = observed.finished_at if observed.state is State.EXITED and rollout.goal_starts else None
-    if ended_at is not None and (rest := ended_at + QUIET_SECONDS - observed.now) > 0:
+    if ended_at is not None and (rest := _rest_of_quiet(ended_at, observed.now)) > 0:
         return Wait(min(LOOK_SECONDS, rest))
     if ended_at is not None and observed.is_stopped and ended_at >= (rollout.goal_started_at or observed.now):
         return _Stopped(State.EXITED, "stopped")  # and not by us, before this phase
     if rollout.goal_starts < MOST_RESTARTS:
-        return Step(is_start=True)
+        return Step(is_start=observed.is_start_next)
     word = "did not start" if observed.state is State.CREATED else "exited"
     return _Broken(f"{word}, {rollout.goal_starts} times{detail}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -180,12 +180,12 @@ class Rollout:
         if phase not in NEXT.get(self.phase, ()):
             msg = f"rollout {self.id}: {self.phase} does not lead to {phase}"
             raise ValueError(msg)
-        return replace(
-            self,
-            phase=phase,
-            reason=reason or self.reason,
-            goal_started_at=None,
-            goal_starts=0,
-            start_asked_at=None,
-            settled=False,
-        )
+        return replace(self.with_unstarted_goal(), phase=phase, reason=reason or self.reason)
+
+    def with_unstarted_goal(self) -> Rollout:
+        """Give it as it is before the container that it wants to see running was started."""
+        return replace(self, goal_started_at=None, goal_starts=0, start_asked_at=None, settled=False, drained_at=None)
+
+    def asked_by(self, delivery_ids: Iterable[str]) -> Rollout:
+        """Give it on behalf of these deliveries as well."""
+        return replace(self, delivery_ids=tuple(dict.fromkeys((*self.delivery_ids, *delivery_ids))))

@@ -121,6 +121,8 @@ class Observed:
         is_taken_down: somebody removed it, and a network of it, before the new one was started.
         ahead: the new one, as it is seen beside the old one that is in place.
         is_reachable: it has every name of the old one on every network.
+        is_start_next: the next call starts what the phase wants to see running, if that does not run.
+        is_stripped: something that goes with it, and ran, was stopped.
         at_rest: nothing of a rollout is left to do or to clean, or nothing was begun: no candidate, nothing parked,
             restart policy and tag as they should be.
         look: the driver's own; it gets it back with the step that is decided by it.
@@ -142,5 +144,7 @@ class Observed:
     helper_failure: str = ""
     ahead: Observed | None = None
     is_reachable: bool = True
+    is_start_next: bool = True
+    is_stripped: bool = False
     at_rest: bool = True
     look: object = field(default=None, compare=False, repr=False)

@@ -30,7 +30,7 @@ from sidecar.targets._session import NameConflict, Session, filtered
 from sidecar.targets._wire import EngineError, Silent, Wire
 from sidecar.targets.pull import is_refusal, without_secrets
 
-__all__ = ["DEFAULT_URL", "Engine", "EngineError", "Json", "NameConflict"]
+__all__ = ["DEFAULT_URL", "Engine", "EngineError", "Json", "NameConflict", "Silent"]
 
 Json = dict[str, Any]
 

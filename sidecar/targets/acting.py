@@ -5,19 +5,22 @@ Which call is right is chosen by ``sequence`` and ``dependents``; nothing is cho
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
+from sidecar.core.gate import MOST_RESTARTS
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import Target
+from sidecar.core.target import State, Target
 from sidecar.errors import Transient
 from sidecar.ports import Events
 from sidecar.targets import calls, podman
 from sidecar.targets import containers as reading
-from sidecar.targets._engine import Engine, EngineError, NameConflict
+from sidecar.targets._engine import Engine, EngineError, NameConflict, Silent
 from sidecar.targets.copying import copy
 from sidecar.targets.hooks import run_hook
 from sidecar.targets.images import Images
@@ -36,6 +39,7 @@ class Actor:
         self._engine = engine
         self._images = images
         self._events = events
+        self._failed_starts: Counter[tuple[str, str]] = Counter()
 
     async def make(self, call: calls.Call | calls.Of, target: Target, rollout: Rollout) -> Rollout:
         """Make a call of the target, or of one that goes with it."""
@@ -48,10 +52,10 @@ class Actor:
             case calls.Create(is_old=is_old):
                 created = await self._create(target, rollout, is_old=is_old)
                 rollout = await self._fill(created, target, rollout, is_old=is_old)
-                return _learned(rollout, created, is_old=is_old)
+                return await self._learned(rollout, created, is_old=is_old)
             case calls.Adopt(container_id=found, is_old=is_old):
                 inspected = await self._engine.inspect_container(found)
-                return _learned(rollout, inspected[0] if inspected else {"Id": found}, is_old=is_old)
+                return await self._learned(rollout, inspected[0] if inspected else {"Id": found}, is_old=is_old)
             case calls.RunHook(container_id=ident, hook=hook):
                 return await self._run_hook(rollout, hook, ident)
             case calls.SetRestartPolicy(container_id=ident, is_own=is_own):
@@ -81,7 +85,7 @@ class Actor:
             case calls.Restart(container_id=ident):
                 await engine.restart(ident, grace_seconds=await self._grace_seconds(ident))
             case calls.Start(container_id=ident):
-                await engine.start(ident)
+                await self._start(ident)
             case calls.Pause(container_id=ident):
                 await engine.pause(ident)
             case calls.Unpause(container_id=ident):
@@ -93,6 +97,21 @@ class Actor:
             case _:
                 msg = f"making {call}: that is no call for any container"
                 raise TypeError(msg)
+
+    async def _start(self, ident: str) -> None:
+        """Start a container; where no answer comes in time, the engine may show that it failed."""
+        try:
+            await self._engine.start(ident)
+        except Silent as error:
+            seen = await self._engine.inspect_container(ident)
+            if (
+                seen is not None
+                and reading.state_of(seen[0]) is State.CREATED
+                and (why := seen[0]["State"].get("Error"))
+            ):
+                msg = f"starting {ident[:12]}: {why}, and no answer to it"
+                raise EngineError(msg, status=HTTPStatus.INTERNAL_SERVER_ERROR) from error
+            raise
 
     async def _grace_seconds(self, ident: str) -> int:
         inspected = await self._engine.inspect_container(ident)
@@ -110,7 +129,7 @@ class Actor:
         await self._images.have(ref, end, platform=request.platform, target=target.id)
         created = await self._create_on(request, target.name + suffix, end, ref=ref, otherwise=rollout.from_.image_id)
         for note in request.notes:
-            self._note(rollout, note)
+            self._tell(rollout, note)
         return created
 
     async def _create_on(
@@ -142,11 +161,11 @@ class Actor:
             sources = [end for end in ends if end is not None]
             copied = await copy(self._engine, copies, sources=sources, container=created)
             if copied is None:  # nobody has them any more; better it runs without them than nothing at all
-                self._note(rollout, f"what Compose had copied is gone with {target.name}: {', '.join(copies)}")
+                self._tell(rollout, f"what Compose had copied is gone with {target.name}: {', '.join(copies)}")
                 rollout = replace(rollout, plan={**plan, "copies": []})
             copied_bytes = copied or 0
         if not is_old and (written := await self._written_bytes(rollout, copies)) > copied_bytes:
-            self._note(rollout, left_behind(target.name, written - copied_bytes))
+            self._tell(rollout, left_behind(target.name, written - copied_bytes))
         return rollout
 
     async def _written_bytes(self, rollout: Rollout, copies: Collection[str]) -> int:
@@ -160,7 +179,27 @@ class Actor:
         except EngineError:  # the old one is gone, or the engine cannot tell: no reason not to update it
             return 0
 
-    def _note(self, rollout: Rollout, reason: str) -> None:
+    async def _learned(self, rollout: Rollout, created: Json, *, is_old: bool) -> Rollout:
+        """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
+        if is_old:
+            return replace(rollout, from_=replace(rollout.from_, instance=created["Id"]))
+        plan = rollout.plan or {}
+        made = await self._made_with(created) - reading.volumes_of(plan["container"])
+        left = {*plan.get("left_volumes", ()), *plan.get("volumes", ())} - made  # of one that is not there any more
+        plan = {**plan, "volumes": sorted(made), "left_volumes": sorted(left)}
+        return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan=plan)
+
+    async def _made_with(self, created: Json) -> set[str]:
+        """Give the volumes that are a container's own: not those that it has of others."""
+        found = reading.volumes_of(created)
+        for entry in created.get("HostConfig", {}).get("VolumesFrom") or []:
+            other = await self._engine.inspect_container(entry.partition(":")[0])
+            if other is None:
+                return set()  # nobody can tell any more: better one stays than one is lost
+            found -= reading.volumes_of(other[0])
+        return found
+
+    def _tell(self, rollout: Rollout, reason: str) -> None:
         self._events.publish("rollout.noted", target=rollout.target_id, rollout_id=rollout.id, reason=reason)
 
     async def _run_hook(self, rollout: Rollout, hook: str, ident: str) -> Rollout:
@@ -188,17 +227,29 @@ class Actor:
             case calls.Rename(container_id=ident):
                 await self._engine.rename(ident, name)
             case calls.Start(container_id=ident) | calls.Restart(container_id=ident):
-                await self._make_plain(call)
-                return _noted(rollout, name, started=ident)
+                await self._start_dependent(name, call, rollout)
+                return _with_done(rollout, name, started_id=ident)
             case calls.Pause(container_id=ident):
                 await self._make_plain(call)
-                return _noted(rollout, name, paused=ident)
+                return _with_done(rollout, name, paused_id=ident)
             case calls.Blocked(container_id=ident):
                 msg = f"another updater is at work: {name + CANDIDATE_SUFFIX} ({ident[:12]}) is not ours"
                 raise Transient(msg)
             case plain:
                 await self._make_plain(plain)
         return rollout
+
+    async def _start_dependent(self, name: str, call: calls.Start | calls.Restart, rollout: Rollout) -> None:
+        """Start one, a few times if the engine cannot; then it is told and left, for its target waits for it."""
+        key = (rollout.id, call.container_id)
+        try:
+            await self._make_plain(call)
+        except EngineError as error:
+            self._failed_starts[key] += 1
+            if self._failed_starts[key] < MOST_RESTARTS:
+                raise
+            self._tell(rollout, f"{name}, which goes with it, could not be started: {error}")
+        del self._failed_starts[key]
 
     async def _create_dependent(self, name: str, rollout: Rollout) -> None:
         """Make it again on its own image, with what it had of containers that others stand for by now."""
@@ -215,18 +266,7 @@ class Actor:
             await copy(self._engine, copies, sources=[planned["id"]], container=created)
 
 
-def _learned(rollout: Rollout, created: Json, *, is_old: bool) -> Rollout:
-    """Give the rollout with what was created for it: the container, and the volumes that were made with it."""
-    if is_old:
-        return replace(rollout, from_=replace(rollout.from_, instance=created["Id"]))
-    plan = rollout.plan or {}
-    made = reading.volumes_of(created) - reading.volumes_of(plan["container"])
-    left = {*plan.get("left_volumes", ()), *plan.get("volumes", ())} - made  # of one that is not there any more
-    plan = {**plan, "volumes": sorted(made), "left_volumes": sorted(left)}
-    return replace(rollout, to=replace(rollout.to, instance=created["Id"]), plan=plan)
-
-
-def _noted(rollout: Rollout, name: str, **done: str) -> Rollout:
+def _with_done(rollout: Rollout, name: str, **done: str) -> Rollout:
     """Give the rollout with what was done to which container of a dependent: it may be made once more after that."""
     plan: Mapping[str, Any] = rollout.plan or {}
     dependents = [each | done if each["name"] == name else each for each in plan["dependents"]]

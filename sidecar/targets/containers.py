@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -88,6 +89,11 @@ def _results_of(state: Json) -> list[Json]:
 def volumes_of(container: Json) -> set[str]:
     """Name the volumes of an inspected container."""
     return {mount["Name"] for mount in container.get("Mounts") or [] if mount.get("Type") == "volume"}
+
+
+def is_connected(container: Json, wanted: Iterable[str]) -> bool:
+    """Say whether an inspected container is on all of these networks."""
+    return set(wanted) <= set((container.get("NetworkSettings") or {}).get("Networks") or {})
 
 
 def detail_of(container: Json) -> str:

@@ -29,6 +29,7 @@ class Beside:
     Attributes:
         references: the ids of containers that it was made from.
         is_dangling: one of those is gone, so that it cannot run.
+        is_mistaken: it was made for a rollout and is of another image, for its tag named that when the engine looked.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Beside:
     references: frozenset[str] = frozenset()
     is_complete: bool = True
     is_dangling: bool = False
+    is_mistaken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,12 @@ class Dependent:
     is_paused: bool = False
     current: Beside | None = None
     candidate: Beside | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Say whether it is stopped, and is to run."""
+        is_to_run = self.is_remade and self.run_state not in _IS_MEANT_STOPPED
+        return is_to_run and self.current is not None and self.current.state in _IS_MEANT_STOPPED
 
 
 # --- which they are --------------------------------------------------------------------------------------------------
@@ -146,8 +154,12 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
     """
     there: dict[str, str] = {}
     for each in dependents:
-        if not each.is_remade or not each.needs <= there.keys() or (each.current is None and each.candidate is None):
-            continue  # somebody removed it, or what it needs
+        if not each.is_remade or (each.current is None and each.candidate is None):
+            continue  # somebody removed it
+        if not each.needs <= there.keys():
+            if (left := _leave(each)) is not None:
+                return Of(each.name, left)
+            continue  # somebody removed what it needs
         allowed = {goal, *each.stays, *(there[name] for name in each.needs)}
         is_first = each.current is not None and each.current.id == each.id
         is_stale = each.current is not None and ((is_first and is_replaced) or each.current.is_dangling)
@@ -158,12 +170,10 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
 
 
 def clear(dependents: Sequence[Dependent]) -> Of | None:
-    """Give the next call after which nothing of ours is left of them where the target is gone for good."""
+    """Give the next call after which they are as they can be where the target is gone for good."""
     for each in dependents:
-        if each.candidate is not None and each.candidate.image_id == each.image_id:
-            # With the name it is that container; without it, it would be one more.
-            is_all = each.current is None
-            return Of(each.name, Rename(each.candidate.id) if is_all else _discard(each.candidate, volumes=True))
+        if each.is_remade and (call := _leave(each)) is not None:
+            return Of(each.name, call)
     return None
 
 
@@ -178,7 +188,7 @@ def restart(dependents: Iterable[Dependent]) -> Of | None:
 def _remake(each: Dependent, allowed: Collection[str], *, is_stale: bool) -> Call | Blocked | None:
     current, candidate = each.current, each.candidate
     if candidate is not None and candidate.image_id != each.image_id:
-        return Blocked(candidate.id)
+        return Remove(candidate.id, volumes=True) if candidate.is_mistaken else Blocked(candidate.id)
     is_wanted = current is None or is_stale
     if candidate is not None and not (is_wanted and candidate.is_complete and candidate.references <= set(allowed)):
         return _discard(candidate, volumes=True)
@@ -187,6 +197,16 @@ def _remake(each: Dependent, allowed: Collection[str], *, is_stale: bool) -> Cal
     if current is not None:
         return _discard(current, volumes=False)
     return Rename(candidate.id)
+
+
+def _leave(each: Dependent) -> Call | None:
+    """Leave one as it can be where what it was made from is gone: nothing of ours beside it, and running if it can."""
+    candidate = each.candidate
+    if candidate is not None and (candidate.is_mistaken or candidate.image_id == each.image_id):
+        # With the name it is that container; without it, it would be one more.
+        is_all = each.current is None and not candidate.is_mistaken
+        return Rename(candidate.id) if is_all else _discard(candidate, volumes=True)
+    return _run(each, is_up=False)
 
 
 def _run(each: Dependent, *, is_up: bool) -> Call | None:

@@ -5,7 +5,7 @@ Which call is right is chosen by ``sequence``, how the new container is made by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +17,17 @@ from sidecar.errors import Transient
 from sidecar.ports import Described, Events, Spec
 from sidecar.targets import containers as reading
 from sidecar.targets import discovery, podman, sequence
-from sidecar.targets._engine import Engine
+from sidecar.targets._engine import Engine, EngineError
 from sidecar.targets.acting import Actor
-from sidecar.targets.calls import Blocked, Create, Of, Stop
+from sidecar.targets.calls import Blocked, Create, Of, Start, Stop
 from sidecar.targets.copying import find_copies, has_copies
-from sidecar.targets.dependents import Beside, Dependent, references
 from sidecar.targets.discovery import Scope
 from sidecar.targets.endpoints import networks
 from sidecar.targets.images import Images, unused_images
+from sidecar.targets.look_dependents import look_at_dependents
 from sidecar.targets.looking import Look, look
 from sidecar.targets.names import (
     CANDIDATE_SUFFIX,
-    is_full_id,
     is_image_id,
     is_in_place,
     own_name,
@@ -109,10 +108,11 @@ class DockerDriver:
     async def observe(self, target: Target, rollout: Rollout | None) -> Observed:
         """Look at the container that bears the target's name, and at what a rollout left beside it."""
         seen = await look(self._engine, target.name, rollout)
-        slots, is_at_rest = None, True
+        slots, is_at_rest, is_start_next = None, True, True
         if rollout is not None:
             slots = await self._slots(target, rollout, seen)
             is_at_rest = sequence.is_at_rest(rollout, slots)
+            is_start_next = isinstance(sequence.next_call(rollout, slots), Start)
         if seen.current is None:
             taken = seen.is_taken_down
             return Observed(now=seen.now, state=State.MISSING, is_taken_down=taken, at_rest=is_at_rest, look=slots)
@@ -121,13 +121,14 @@ class DockerDriver:
         if rollout is not None and rollout.is_beside and seen.candidate is not None:
             ahead = await self._observed(target, seen.candidate, seen.now, key=target.id + CANDIDATE_SUFFIX)
             unnamed, missing = _lacking(seen.candidate, rollout)
-            ahead = replace(ahead, is_reachable=not unnamed and not missing)
+            ahead = replace(ahead, is_reachable=not unnamed and not missing, is_start_next=is_start_next)
         is_doubled = seen.parked is not None and reading.state_of(seen.parked) not in _ARE_DOWN
         failure = ""
         if self._helper is not None and rollout is not None and seen.current["Id"] == self._scope.own_id:
             failure = await self._helper.failure(target.name) or ""
         in_place = replace(in_place, helper_failure=failure, ahead=ahead, is_doubled=is_doubled)
-        return replace(in_place, at_rest=is_at_rest, look=slots)
+        is_stripped = slots is not None and any(each.is_stopped for each in slots.dependents)
+        return replace(in_place, is_start_next=is_start_next, is_stripped=is_stripped, at_rest=is_at_rest, look=slots)
 
     async def _observed(self, target: Target, container: Json, now: float, *, key: str | None = None) -> Observed:
         checked = reading.health_of(container)
@@ -161,7 +162,7 @@ class DockerDriver:
     async def _slots(self, target: Target, rollout: Rollout, seen: Look) -> Slots:
         ref = ImageRef.parse(rollout.ref)
         tag_image = await self._images.id_of(ref.familiar)
-        is_overtaken = await self._is_overtaken(target, rollout, tag_image)
+        is_overtaken = _is_overtaken(rollout, tag_image)
         is_new = is_overtaken or tag_image == rollout.to.image_id
         is_finishing = rollout.phase is Phase.FINISHING
         return Slots(
@@ -172,7 +173,7 @@ class DockerDriver:
             tag_is_shared=is_new and await self._is_shared(target, rollout, tag_image or ""),
             tag_is_overtaken=is_overtaken,
             previous_image=await self._previous(target, rollout) if is_finishing else None,
-            dependents=await self._dependents(rollout, seen),
+            dependents=await look_at_dependents(self._engine, self._images, rollout, seen),
             is_taken_down=seen.is_taken_down,
             now=seen.now,
         )
@@ -184,47 +185,12 @@ class DockerDriver:
         is_gone = await self._images.id_of(rollout.from_.image_id or "") is None
         return rollout.from_.image_id if is_gone else previous  # nothing is left to keep
 
-    async def _dependents(self, rollout: Rollout, seen: Look) -> tuple[Dependent, ...]:
-        """Look at what goes with the target, where a call may be due for it, by one list call."""
-        planned = (rollout.plan or {}).get("dependents", ())
-        in_place = seen.current["Id"] if seen.current is not None else None
-        is_between = in_place in (None, rollout.to.instance, rollout.superseded)
-        if not planned or (rollout.phase is Phase.UPDATING and is_between):
-            return ()
-        entries = {own_name(entry): entry for entry in await self._engine.list_containers()}
-        found = []
-        for each in planned:
-            candidate = entries.get(each["name"] + CANDIDATE_SUFFIX)
-            inspected = await self._engine.inspect_container(candidate["Id"]) if candidate is not None else None
-            made = _dependent(each, entries.get(each["name"]), inspected[0] if inspected is not None else None)
-            if made.current is not None and made.current.id != each["id"]:
-                there = {entry["Id"] for entry in entries.values()}
-                made = replace(made, current=await self._checked(made.current, there | made.stays))
-            if inspected is not None and made.candidate is not None and each.get("copies"):
-                is_filled = await has_copies(self._engine, inspected[0], each["copies"])
-                made = replace(made, candidate=replace(made.candidate, is_complete=is_filled))
-            found.append(made)
-        return tuple(found)
-
-    async def _checked(self, made: Beside, there: Collection[str]) -> Beside:
-        """Look whether what was made again, by us or by somebody else, was made from something that is gone by now."""
-        inspected = await self._engine.inspect_container(made.id)
-        found = _parents(inspected[0]) if inspected is not None else frozenset()
-        return replace(made, references=found, is_dangling=not found <= set(there))
-
     async def _made(self, container: Json | None, rollout: Rollout) -> Slot | None:
         """Give what was made for a rollout; one that lacks what Compose copied into the old one is not complete."""
         slot, copies = _slot(container, rollout), (rollout.plan or {}).get("copies")
         if container is None or slot is None or not copies or slot.state is not State.CREATED:
             return slot
         return replace(slot, is_complete=slot.is_complete and await has_copies(self._engine, container, copies))
-
-    async def _is_overtaken(self, target: Target, rollout: Rollout, image_id: str | None) -> bool:
-        """Say whether an image is one that was pulled for what this rollout took the place of."""
-        if image_id in (rollout.from_.image_id, rollout.to.image_id):
-            return False
-        is_known = image_id in (rollout.plan or {}).get("images", ())
-        return is_known and image_id != await self._images.id_of(":".join(previous_reference(target.name)))
 
     async def _is_shared(self, target: Target, rollout: Rollout, image_id: str) -> bool:
         """Say whether another container of the same reference is on an image."""
@@ -274,13 +240,13 @@ class DockerDriver:
         return await self._actor.make(call, target, rollout)
 
     async def _remove_volumes(self, target: Target, rollout: Rollout) -> None:
-        """Remove the volumes of candidates that somebody else removed without them."""
+        """Remove the volumes of candidates that somebody else removed without them, or that were left with theirs."""
         plan, is_left = rollout.plan or {}, rollout.phase is Phase.ABANDONED
-        try:
-            for name in (*plan.get("left_volumes", ()), *(plan.get("volumes", ()) if is_left else ())):
+        for name in (*plan.get("left_volumes", ()), *(plan.get("volumes", ()) if is_left else ())):
+            try:
                 await self._engine.remove_volume(name)
-        except Transient as error:
-            self._events.publish("image.prune_failed", target=target.id, reason=str(error))
+            except EngineError as error:
+                self._events.publish("volume.remove_failed", target=target.id, volume=name, reason=str(error))
 
     async def log_tail(self, target: Target, rollout: Rollout) -> str:
         """Give the last lines of the new container; the engine's trouble with them is no reason to wait."""
@@ -325,6 +291,12 @@ class DockerDriver:
         await self._images.tidy(target=target.id, unused=unused_images(rollout))
 
 
+def _is_overtaken(rollout: Rollout, image_id: str | None) -> bool:
+    """Say whether an image is one that was pulled for what this rollout took the place of."""
+    ends = (rollout.from_.image_id, rollout.to.image_id)
+    return image_id not in ends and image_id in (rollout.plan or {}).get("overtaken", ())
+
+
 def _slot(container: Json | None, rollout: Rollout | None = None, *, name: str | None = None) -> Slot | None:
     if container is None:
         return None
@@ -356,42 +328,7 @@ def _lacking(container: Json, rollout: Rollout) -> tuple[tuple[str, ...], tuple[
     return tuple(unnamed), tuple(sorted(wanted.keys() - found.keys()))
 
 
-def _dependent(planned: Json, entry: Json | None, candidate: Json | None) -> Dependent:
-    return Dependent(
-        **{key: planned[key] for key in ("name", "id", "image_id", "is_remade", "shares_namespace")},
-        run_state=State(planned["run_state"]),
-        needs=frozenset(planned["needs"]),
-        stays=frozenset(planned["stays"]),
-        is_started=entry is not None and planned.get("started") == entry["Id"],
-        is_paused=entry is not None and planned.get("paused") == entry["Id"],
-        current=None if entry is None else _listed(entry),
-        candidate=None if candidate is None else _remade(candidate, CreateRequest.from_json(planned["request"])),
-    )
-
-
-def _listed(entry: Json) -> Beside:
-    return Beside(id=entry["Id"], image_id=entry["ImageID"], state=reading.state_named(entry["State"]))
-
-
-def _remade(container: Json, request: CreateRequest) -> Beside:
-    return Beside(
-        id=container["Id"],
-        image_id=container["Image"],
-        state=reading.state_of(container),
-        references=_parents(container),
-        is_complete=_is_connected(container, request),
-    )
-
-
-def _parents(container: Json) -> frozenset[str]:
-    return frozenset(filter(is_full_id, references(container["HostConfig"])))
-
-
 def _has_networks(container: Json, rollout: Rollout) -> bool:
     plan = rollout.plan or {}
-    return "request" not in plan or _is_connected(container, CreateRequest.from_json(plan["request"]))
-
-
-def _is_connected(container: Json, request: CreateRequest) -> bool:
-    wanted = {connect.network for connect in request.connects}
-    return wanted <= set((container.get("NetworkSettings") or {}).get("Networks") or {})
+    connects = CreateRequest.from_json(plan["request"]).connects if "request" in plan else ()
+    return reading.is_connected(container, (connect.network for connect in connects))

@@ -26,6 +26,7 @@ NOT_NOW: Final = 75
 _ATTEMPTS, _ATTEMPT_SECONDS = 50, 0.1
 # Between tries where the engine had an error of its own, not the command.
 _PAUSES_SECONDS = (1.0, 4.0)
+_NOT_RUN = -1
 _OUTPUT_CHARACTERS = 2000
 _LINE_CHARACTERS = 200
 
@@ -35,7 +36,7 @@ class _Ended:
     """How a command ended.
 
     Attributes:
-        code: None where it did not end in time.
+        code: None where it did not end in time; -1 where the engine could not run it, or knows nothing of its end.
     """
 
     code: int | None
@@ -67,7 +68,7 @@ async def run_hook(engine: Engine, events: Events, rollout: Rollout, hook: str, 
         return
     reason = _reason(ended, asked)
     is_postponed = hook == PRE_UPDATE and ended.code == NOT_NOW
-    about |= {"reason": reason} | ({} if ended.code is None else {"exit_code": ended.code})
+    about |= {"reason": reason} | ({} if ended.code in (None, _NOT_RUN) else {"exit_code": ended.code})
     events.publish("hook.postponed" if is_postponed else "hook.failed", **about)
     if hook == PRE_UPDATE:
         msg = f"the {hook} hook of {rollout.target_id} {reason}"
@@ -80,12 +81,17 @@ async def _run(engine: Engine, container_id: str, asked: Mapping[str, Any], env:
     except TimeoutError:
         return _Ended(None, "")
     except EngineError as error:
-        return _Ended(-1, str(error))  # there is no shell, for example
-    for _ in range(_ATTEMPTS):
-        # The output ends a moment before the engine knows how the command did.
-        if not (state := await engine.inspect_exec(ident))["Running"]:
-            return _Ended(int(state["ExitCode"]), output)
-        await asyncio.sleep(_ATTEMPT_SECONDS)
+        return _Ended(_NOT_RUN, str(error))  # there is no shell, for example
+    try:
+        for _ in range(_ATTEMPTS):
+            # The output ends a moment before the engine knows how the command did.
+            if not (state := await engine.inspect_exec(ident))["Running"]:
+                return _Ended(int(state["ExitCode"]), output)
+            await asyncio.sleep(_ATTEMPT_SECONDS)
+    except EngineError as error:
+        if not error.is_missing:
+            raise
+        return _Ended(_NOT_RUN, str(error))  # it ended its own container, for example, and the engine forgot it
     return _Ended(None, output)
 
 
@@ -116,7 +122,7 @@ def _reason(ended: _Ended, asked: Mapping[str, Any]) -> str:
             return f"did not end within {asked['timeout']:g} seconds, and may still run in its container"
         case None:
             return "goes on in its container though its output ended"
-        case -1:
+        case code if code == _NOT_RUN:
             return f"could not be run{words}"
         case code if code == NOT_NOW:
             return f"says that it is not the time (exit code {code}){words}"

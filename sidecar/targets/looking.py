@@ -59,7 +59,9 @@ async def _lacks_network(engine: Engine, rollout: Rollout) -> bool:
 
 async def _replacement(engine: Engine, name: str, rollout: Rollout) -> tuple[float, Json | None]:
     """Look for what Compose has made to bear the name since ours bore it, or since the rollout began."""
-    since = rollout.goal_started_at if rollout.goal_started_at is not None else rollout.started_at
+    # By the engine's clock, which may be another machine's; that of the start is ours.
+    began_at = (rollout.plan or {}).get("prepared_at", rollout.started_at)
+    since = rollout.goal_started_at if rollout.goal_started_at is not None else began_at
     entries = await engine.list_containers(filters={"name": [f"_{name}"]})
     found = replacement_of(name, entries, since=since)
     inspected = await engine.inspect_container(found) if found is not None else None

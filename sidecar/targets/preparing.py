@@ -60,6 +60,7 @@ class Preparer:
         _refuse_other_platform(old_image, new_image, rollout)
         plan = await self._plan(target, rollout, container, (old_image, new_image), engine)
         plan["images"] = await self._images.at_stake(target.name, rollout, new_image["Id"])
+        plan |= await self._carried_over(rollout, new_image["Id"])
         return replace(
             rollout,
             plan=plan,
@@ -69,6 +70,21 @@ class Preparer:
             auto_remove=bool(container["HostConfig"].get("AutoRemove")),
             to=replace(rollout.to, image_id=new_image["Id"]),
         )
+
+    async def _carried_over(self, rollout: Rollout, image_id: str) -> Json:
+        """Give what has to be known of what this rollout takes the place of, and since when (engine's clock).
+
+        The images for which the reference may name them at this moment, and the volumes that were made for its
+        containers.
+        """
+        earlier = rollout.plan or {}
+        overtaken = dict.fromkeys(filter(None, (*earlier.get("overtaken", ()), earlier.get("image"))))
+        return {
+            "image": image_id,
+            "overtaken": [each for each in overtaken if each != image_id],
+            "prepared_at": earlier.get("prepared_at") or await self._engine.ping(),
+            **{key: earlier[key] for key in ("volumes", "left_volumes") if key in earlier},
+        }
 
     async def renew(self, target: Target, rollout: Rollout) -> Rollout:
         """Give a rollout that has not begun with the plan as it has to be by now.

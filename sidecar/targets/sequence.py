@@ -138,9 +138,12 @@ def _update(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return _discard(candidate)
     if candidate.id != rollout.to.instance:
         is_old_here = any(slot is not None and slot.id == rollout.from_.instance for slot in (current, parked))
+        is_old_here = is_old_here or _is_spare(parked, rollout)
         is_mistaken = is_old_here and _is_mistaken(candidate, wanted=rollout.to, other=rollout.from_)
         return Remove(candidate.id, volumes=True) if is_mistaken else _adopt_or_blocked(rollout, candidate)
-    if not candidate.is_complete and candidate.state is State.CREATED:
+    # What takes the name before it was ever started has left a network, and joins it again at once.
+    is_between_networks = current is None and rollout.is_beside and bool(candidate.missing)
+    if not candidate.is_complete and candidate.state is State.CREATED and not is_between_networks:
         return Remove(candidate.id, volumes=True)
     if _is_tag_astray(rollout, slots):
         return MoveTag(rollout.from_.image_id or "")
@@ -203,8 +206,9 @@ def _finish(rollout: Rollout, slots: Slots) -> Call | Of | Blocked | None:
         return call
     if rollout.to.image_id is not None and slots.tag_image != rollout.to.image_id:
         return MoveTag(rollout.to.image_id)
-    if rollout.from_.image_id is not None and slots.previous_image != rollout.from_.image_id:
-        return KeepPrevious(rollout.from_.image_id)
+    is_same = rollout.from_.image_id in (None, rollout.to.image_id)  # it went back to what it was in its gate
+    if not is_same and slots.previous_image != rollout.from_.image_id:
+        return KeepPrevious(rollout.from_.image_id or "")
     if slots.candidate is not None and _is_ours(rollout, slots.candidate):
         return _discard(slots.candidate)
     if current is not None and (rest := _complete(rollout, current, slots)) is not None:
@@ -305,7 +309,7 @@ def _is_ours(rollout: Rollout, slot: Slot | None) -> bool:
 
 
 def _is_spare(slot: Slot | None, rollout: Rollout) -> TypeGuard[Slot]:
-    """Say whether it is what was made to stand in for an old one that removes itself, and does not yet."""
+    """Say whether it was made to stand in for an old one that removes itself, and is not on record as that yet."""
     is_like_it = slot is not None and slot.auto_remove and slot.image_id == rollout.from_.image_id
     return slot is not None and is_like_it and slot.id not in (rollout.from_.instance, rollout.to.instance)
 

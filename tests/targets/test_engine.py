@@ -949,7 +949,7 @@ class TestFaults:
     async def test_a_hanging_engine_is_unreachable(self, fake: FakeEngine):
         """A call waits for its answer so long and no longer."""
         fake.answers["GET /v1.45/info"] = hang_at_once
-        async with connected(fake, timeout_seconds=0.02) as engine:
+        async with connected(fake, timeout_seconds=0.5) as engine:
             with pytest.raises(Unreachable, match="did not answer in time"):
                 await engine.info()
 
