@@ -469,3 +469,31 @@ async def test_what_is_down_waits_for_nobodys_pull() -> None:
     assert world.phases() == ROLLED_BACK
     assert taken[0].done()
     assert turns.locked()
+
+
+async def test_a_tag_that_another_container_goes_by_is_left_where_it_is() -> None:
+    """As before, but somebody made a container by the tag while it was lent: `docker compose up` would replace that."""
+    world = World(is_first=False)
+    world.registry.tags[REF] = digest("0")
+    tag = after(f"tag {REF}", lambda _: world.bomb.kill_at.add(len(world.bomb.names) + 1))
+    world.engine.watch = tag
+    with pytest.raises(Killed):
+        await world.reconciler().reconcile(TARGET, FIRST)
+    assert world.engine.tags[REF] == image_id("0")
+    world.engine.run("other", REF, labels={})
+    offer(world, "c", Behaviour(unhealthy_after=1.0))
+    await ends(world)
+    assert web(world.engine)["image"] == image_id("a")
+    assert world.engine.tags[REF] == image_id("0")
+
+
+async def test_who_asks_again_is_on_record_before_it_begins() -> None:
+    """What was prepared and could not begin is begun on behalf of everybody, and a kill forgets nobody."""
+    world, seen = World(), list[tuple[str, ...]]()
+    world.engine.fails["create"] = lambda: Transient("bad parameter")
+    reconciler = world.reconciler()
+    await reconciler.run_pass(TARGET, FIRST)
+    del world.engine.fails["create"]
+    world.engine.watch = after("create", lambda _: seen.append(world.journal.recorded[-1].delivery_ids))
+    await reconciler.run_pass(TARGET, WEBHOOK)
+    assert seen == [("d1", "newer")]
