@@ -10,6 +10,8 @@ from tests.testbed.images import Behaviour, Health
 # Time decides nothing: a bad version fails by its health check, which says no at once, and a good one may take long.
 LABELS = {"sidecar.enable": "true", "sidecar.min-ready": "0.5s", "sidecar.deadline": "10m"}
 PATIENT = Health(interval_ms=1000, timeout_ms=30_000, retries=1000)
+# Nobody waits for what is only replaced, and its checks are most of what a run costs.
+IDLE = Health(interval_ms=10_000, timeout_ms=30_000, retries=1000)
 IMPATIENT = Health(interval_ms=250, timeout_ms=30_000, retries=2)
 HOOKS = {"sidecar.hook.pre-update": "echo pre >>/data/ran", "sidecar.hook.post-update": "echo post >>/data/ran"}
 # Both may have the volume, so that what becomes of it is seen here as well.
@@ -44,6 +46,11 @@ class Scenario:
     is_start_first: bool = False
     removes_itself: bool = False
     has_dependents: bool = False
+
+    @property
+    def first_health(self) -> Health:
+        """How often the first version is checked, which is in the gate of a rollback only."""
+        return PATIENT if self.is_rolled_back else IDLE
 
     @property
     def has_hooks(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from sidecar.core.rollout import NEXT, Phase
 from tests.integration.daemon import Daemon
 from tests.integration.engine_proxy import EngineProxy, Fault
-from tests.integration.scenarios import HOOKS, LABELS, PATIENT, Scenario
+from tests.integration.scenarios import HOOKS, LABELS, Scenario
 from tests.integration.world import World, free_port
 from tests.testbed import images
 from tests.testbed.api import Api, ApiError
@@ -151,7 +151,9 @@ class Run:
 
     def push_first(self) -> None:
         """Push version 1, and the image of what goes with it."""
-        self.world.push_image("1", images.web(f"{self.name}-1", health=PATIENT, Volumes={"/data": {}}))
+        self.world.push_image(
+            "1", images.web(f"{self.name}-1", health=self.scenario.first_health, Volumes={"/data": {}})
+        )
         if self.peers:
             images.push(self.world.registry, images.base(), self.peer_tag)
 
