@@ -28,8 +28,8 @@ TYPED       := $(wildcard sidecar tests/testbed)
 INTEGRATION := $(wildcard tests/integration/test_*.py tests/integration/*/test_*.py)
 HAS_TESTBED := $(wildcard tests/testbed/__main__.py)
 E2E         := $(wildcard tests/e2e/test_*.py tests/e2e/*/test_*.py)
-# Two modules at once, each with engines and registries of its own: they wait more than they work.
-AT_ONCE     := -n 2 --dist loadfile
+# Two modules at once, each with engines and registries of its own, in their order: a module of one test may take longest.
+AT_ONCE     := -n 2 --dist loadfile --no-loadscope-reorder
 # A kill at every side effect, and at every two: they run lines that are counted already, a thousand times.
 CRASH       := $(wildcard tests/test_crash*.py)
 # The decisions: every branch of these is tested.

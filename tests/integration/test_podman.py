@@ -142,6 +142,7 @@ async def test_what_was_asked_for_survives_and_what_the_image_said_does_not(line
     assert log["Size"] == "1MB"  # which the other inspect does not show
 
 
+@pytest.mark.sweep
 async def test_an_address_in_a_subnet_that_somebody_chose_is_kept(line: Line) -> None:
     """Podman does not tell which addresses were asked for: there each is kept, and elsewhere it is said."""
     await line.docker("network", "create", "--subnet=192.168.77.0/24", "chosen")
@@ -159,6 +160,7 @@ async def test_an_address_in_a_subnet_that_somebody_chose_is_kept(line: Line) ->
     assert line.noted("default") == []
 
 
+@pytest.mark.sweep
 async def test_what_volumes_hold_is_there_after_an_update(line: Line) -> None:
     """Named, anonymous and declared volumes are the same ones, and the old container takes none along."""
     await line.make("run", "web", "--volume=named:/named", "--volume=/anonymous", "--user=0")
@@ -185,6 +187,7 @@ async def test_a_container_in_the_network_of_another_is_updated_and_the_other_is
 # --- states and failures ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sweep
 async def test_a_paused_container_is_paused_again_and_a_stopped_one_stays_stopped(line: Line) -> None:
     """The state that a person left is the state after the update."""
     await line.make("run", "paused")
@@ -216,6 +219,7 @@ async def test_a_bad_version_is_rolled_back_to_the_same_container(line: Line, be
     assert len(line.real.docker("volume", "ls", "--quiet").split()) == 1
 
 
+@pytest.mark.sweep
 async def test_replicas_share_a_tag(line: Line) -> None:
     """The tag that one replica was updated by is not moved back while the other one is."""
     for name in ("first", "second"):
@@ -284,6 +288,7 @@ async def test_what_only_podman_itself_can_give_holds_a_container(line: Line, op
     assert line.events.named("image.pulled") == []
 
 
+@pytest.mark.sweep
 async def test_what_podman_itself_made_is_updated(line: Line) -> None:
     """A container of `podman run` without what it hides is updated like any other one."""
     options = ("--label=sidecar.enable=true", "--label=sidecar.min-ready=0.2s", "--restart=always", "--publish=8080")
@@ -410,6 +415,7 @@ def test_a_push_reaches_the_running_container(world: World) -> None:
     assert len(world.tags()) == 2
 
 
+@pytest.mark.sweep
 def test_a_version_that_never_becomes_healthy_is_rolled_back_and_not_tried_again(world: World) -> None:
     """The old container runs again under its name, and another hint of the same digest does nothing."""
     before = world.inspect()
@@ -424,6 +430,7 @@ def test_a_version_that_never_becomes_healthy_is_rolled_back_and_not_tried_again
     assert len(world.daemon.lines("rollout.started")) == 1
 
 
+@pytest.mark.sweep
 def test_an_update_goes_on_after_the_service_was_killed(world: World) -> None:
     """Podman's service may die in the middle; containers do not, and the update is finished once it is back."""
     world.push("2")

@@ -159,6 +159,7 @@ def test_a_push_updates_what_watchtower_would_have_updated(make: Callable[..., S
     assert {name: shop.inspects()[name]["Id"] for name in ids} == ids
 
 
+@pytest.mark.sweep
 def test_a_script_asks_for_updates_as_it_did(make: Callable[..., Shop]) -> None:
     """The answer comes when the update is over: what it says is what runs, and the metrics count it."""
     shop = make(is_told=False)
@@ -193,6 +194,7 @@ def test_a_script_asks_for_updates_as_it_did(make: Callable[..., Shop]) -> None:
     assert "\nwatchtower_containers_failed 1\n" in text
 
 
+@pytest.mark.sweep
 def test_hooks_are_run_as_watchtower_ran_them(make: Callable[..., Shop]) -> None:
     """Before the update in the old container, which may say that it is not the time; after it in the new one."""
     shop = make(is_told=False, WATCHTOWER_LIFECYCLE_HOOKS="true")

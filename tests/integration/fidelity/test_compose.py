@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import (
     mark,
     marks,
@@ -94,7 +94,7 @@ services:
 
 
 @pytest.mark.fidelity(17, 34, 36)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_service_that_shares_anothers_network_stays_compose_s(line: Line, tmp_path: Path) -> None:
     """It keeps its hash and what it was made with, not what its files say by now; Compose itself brings that later."""
     line.push(app("1"), "db:1")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import (
     Case,
     is_old,
@@ -34,7 +34,7 @@ async def test_without_options_all_is_as_the_new_image_says(line: Line) -> None:
 
 
 @pytest.mark.fidelity(4)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_users_environment_stays(line: Line) -> None:
     """Variables of a user stay, over the image's too, and empty ones; the image's own are those of the new one."""
     options = "--env OWN=a=b --env EMPTY= --env VERSION=mine --env ONLY_1=mine"
@@ -44,7 +44,7 @@ async def test_a_users_environment_stays(line: Line) -> None:
 
 
 @pytest.mark.fidelity(5)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_users_command_and_entrypoint_stay(line: Line) -> None:
     """An own command stays beside the new entrypoint, and an own entrypoint never gets the image's command."""
     arguments = {"Args": (["1", "/serve", "mine"], ["2", "/serve", "mine"])}
@@ -57,7 +57,7 @@ async def test_a_users_command_and_entrypoint_stay(line: Line) -> None:
 
 
 @pytest.mark.fidelity(6)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_cleared_entrypoint_stays_cleared(line: Line) -> None:
     """What was run without the image's entrypoint is run without it again, and its first process is the command."""
     await updated(line, {"cleared": made("--entrypoint=", "/serve mine", keeps="Cmd Entrypoint Args")})
@@ -66,7 +66,7 @@ async def test_a_cleared_entrypoint_stays_cleared(line: Line) -> None:
 
 
 @pytest.mark.fidelity(7, 8, 44)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_users_health_check_stays(line: Line) -> None:
     """Each field that a user set stays, in the form that it was given, and each other one is the new image's."""
     fields = "Interval Timeout StartPeriod Retries"
@@ -100,7 +100,7 @@ def healthcheck(fields: str) -> str:
 
 
 @pytest.mark.fidelity(9, 10, 32)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_what_else_a_user_set_over_the_image_stays(line: Line) -> None:
     """Stop signal, user, working directory, exposed ports, volumes and labels of a user stay, odd labels verbatim."""
     options = "--stop-signal KILL --user 1009:1009 --workdir /mine --expose 99/tcp --volume /mine"
@@ -123,7 +123,7 @@ async def test_defaults_are_those_of_the_image_that_it_runs(line: Line) -> None:
 
 
 @pytest.mark.fidelity(25, 31, 44)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_what_no_image_says_stays_and_starts_again(line: Line) -> None:
     """Limits, capabilities, namespaces, logs, names and the rest go over as they are; the engine starts it again so."""
     options = """
@@ -183,7 +183,7 @@ async def test_what_an_older_engine_filled_in_is_not_kept(testbed: Parts, regist
 
 
 @pytest.mark.fidelity(10)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_value_just_like_the_old_images_counts_as_the_images(line: Line) -> None:
     """What a user said just like the image cannot be told from it, so the new image's word counts: a known loss."""
     options = "--env VERSION=1 --label only-1=1 --stop-signal SIGINT --user 1001 --workdir /place-1"
@@ -192,7 +192,7 @@ async def test_a_value_just_like_the_old_images_counts_as_the_images(line: Line)
 
 
 @pytest.mark.fidelity(30)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_odd_ports_stay(line: Line) -> None:
     """Keys of ports that name none, as engines take them and publish nothing for, are no obstacle and go over."""
     ports = {key: [{"HostIp": "", "HostPort": ""}] for key in ("80", "80/", "/tcp", "", "80/other", "070/tcp")}
@@ -202,7 +202,7 @@ async def test_odd_ports_stay(line: Line) -> None:
 
 
 @pytest.mark.fidelity(24)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_a_runtime_and_devices_stay(line: Line) -> None:
     """Another runtime than the engine's own, and the GPUs that were asked for, are asked for again."""
     gpus = [{"Driver": "nvidia", "Count": -1, "DeviceIDs": None, "Capabilities": [["gpu"]], "Options": {"a": "b"}}]

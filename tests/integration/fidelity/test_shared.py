@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import (
     made,
     updated,
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.mark.fidelity(17)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_what_is_shared_with_another_container_stays_shared(line: Line) -> None:
     """One that lives in another's network, or has another's volumes, does so afterwards and has none of its own."""
     line.push(images.web("1"), "parent:1")
@@ -37,7 +37,7 @@ async def test_what_is_shared_with_another_container_stays_shared(line: Line) ->
 
 
 @pytest.mark.fidelity(20)
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 async def test_legacy_links_stay(line: Line) -> None:
     """A link of the default network still leads to where it led, under the name that it had."""
     await line.docker("run", "--detach", "--name=db", line.store.reference("app:1"))

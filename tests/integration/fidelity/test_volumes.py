@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.integration.engines import OF_ANY_STORE
+from tests.integration.engines import OF_ANY_ENGINE
 from tests.integration.fidelity.cases import (
     ILL_WHEN_TOLD,
     Case,
@@ -27,7 +27,7 @@ from tests.testbed.api import ApiError
 pytestmark = pytest.mark.timeout(900)
 
 
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 @pytest.mark.fidelity(1, 27)
 async def test_named_volumes_and_binds_stay(line: Line) -> None:
     """Volumes and binds asked for in either form stay with all their options, and hold what they held."""
@@ -47,7 +47,7 @@ async def test_named_volumes_and_binds_stay(line: Line) -> None:
     }
 
 
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 @pytest.mark.fidelity(2, 3)
 async def test_anonymous_volumes_stay_with_what_is_in_them(line: Line) -> None:
     """A volume without a name, in each of the forms in which one is asked for, is there after two updates in a row."""
@@ -74,7 +74,7 @@ async def test_anonymous_volumes_stay_with_what_is_in_them(line: Line) -> None:
     assert left < await volumes(line)
 
 
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 @pytest.mark.fidelity(3, 39)
 async def test_a_rollback_takes_away_only_what_the_failed_one_made(line: Line) -> None:
     """The failed one's own anonymous volumes go with it; those of the old one stay, and all else of it."""
@@ -96,7 +96,7 @@ async def test_a_rollback_takes_away_only_what_the_failed_one_made(line: Line) -
     assert sorted((await line.docker("ps", "--all", "--format={{.Names}}")).split()) == ["off", "web"]
 
 
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 @pytest.mark.fidelity(2, 3)
 async def test_an_old_one_that_vanished_is_made_again_as_it_was(line: Line) -> None:
     """Where somebody removes the parked one while the gate is open, a rollback makes one that differs in nothing."""
@@ -120,7 +120,7 @@ async def test_an_old_one_that_vanished_is_made_again_as_it_was(line: Line) -> N
     assert await volumes(line) == {mount["Name"] for mount in before["Mounts"]}
 
 
-@OF_ANY_STORE
+@OF_ANY_ENGINE
 @pytest.mark.fidelity(28)
 async def test_what_is_mounted_over_a_volume_of_the_image_stays_alone(line: Line) -> None:
     """Where a user mounted something else at the place of an image's volume, it is mounted once, and no volume is."""
