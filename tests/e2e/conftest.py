@@ -11,6 +11,7 @@ from tests.testbed.product import sidecar_image
 from tests.testbed.registry import Registry
 
 FIGURES = "measured"
+LONGEST_FIRST = ("test_self_update", "test_cli", "test_compose_example", "test_image")
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +62,12 @@ def measured(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         request.node.user_properties.append((FIGURES, f"{what:<48} {value}"))
 
     return note
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest: they are run two at a time, and each by one process."""
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
