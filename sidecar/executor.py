@@ -63,8 +63,8 @@ class Executor:
     """Acts on engine and journal.
 
     Args:
-        turns: how many targets may pull, or be between stop and start, at once; who only waits in a gate holds none,
-            unless something newer is pulled for it meanwhile, and goes on after it without waiting for one.
+        turns: how many targets may pull, or be between stop and start, at once. Who only waits in a gate holds none,
+            unless something newer is pulled for it; and what is down already goes on without one if there is none.
         stopping: the process ends; what waits in a gate is left to the next start.
     """
 
@@ -128,7 +128,8 @@ class Executor:
             await self._act(run, next_step(run.rollout, observed), observed)
             run.pause_seconds = _FIRST_PAUSE_SECONDS
         except (Transient, Refused) as error:
-            if run.is_untouched and not run.rollout.is_started_beside:
+            is_in_vain = isinstance(error, Refused) and run.rollout.is_begun  # its candidate stays nowhere
+            if run.is_untouched and not run.rollout.is_started_beside and not is_in_vain:
                 raise
             self._publish("rollout.delayed", run.rollout, reason=str(error))
             if isinstance(error, Refused) and (taken_back := take_back(run.rollout, str(error))) is not None:

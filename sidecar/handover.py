@@ -8,6 +8,7 @@ says how far it is. It decides nothing.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,10 @@ class HandoverFile:
         part = self._file.with_suffix(".part")
         try:
             part.touch(mode=0o600)
-            part.write_text(json.dumps({"rollout": write_rollout(rollout), "plan": write_plan(rollout)}))
+            with part.open("w") as output:
+                json.dump({"rollout": write_rollout(rollout), "plan": write_plan(rollout)}, output)
+                output.flush()
+                os.fsync(output.fileno())  # or the host may come up again with an empty file under that name
             part.replace(self._file)
         except OSError as error:
             msg = f"writing {str(self._file)!r}: {error.strerror}"

@@ -21,6 +21,8 @@ from sidecar.judging import Asked, Judged
 from sidecar.ports import Ports
 from sidecar.rfc3339 import written
 
+# Why one target of a project is asked to look at all of it.
+_FOR_ALL = frozenset({"start-up", "resync", "engine"})
 # How long a target is held after its registry, its pull or the engine failed: doubled each time, to the most.
 _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS, _MOST_DOUBLINGS = 5.0, 300.0, 10
 
@@ -41,6 +43,7 @@ class Reconciler:
         self._in_hand: set[str] = set()
         self._told: dict[str, str | None] = {}
         self._failures: dict[str, int] = {}
+        self._passed_on: dict[str, float] = {}
         self.last: dict[str, Judged] = {}
 
     async def run_pass(self, target_id: str, cause: Cause) -> float | None:
@@ -85,8 +88,10 @@ class Reconciler:
         if rollout is not None and rollout.is_prepared:
             target = await self._find(target_id) or rollout.as_target()
             self.last.setdefault(target_id, Judged(target=target, verdict=rollout, is_open=True))
-            if not rollout.is_begun and (waits := await self._held_meanwhile(target, rollout)) is not None:
-                return waits
+            if not rollout.is_begun:
+                await self._pass_on(target, cause)
+                if (waits := await self._held_meanwhile(target, rollout)) is not None:
+                    return waits
             if not rollout.is_begun and not set(cause.delivery_ids) <= set(rollout.delivery_ids):
                 rollout = rollout.asked_by(cause.delivery_ids)  # who asked again is told of its end as well
                 await self._ports.journal.record(rollout)
@@ -148,10 +153,12 @@ class Reconciler:
         for rollout in await self._ports.journal.open_rollouts():
             if rollout.target_id == mine.target_id:
                 continue
-            if rollout.is_prepared and judged[mine.target_id].target.is_own:
+            # What was prepared and left for later holds up nobody: it looks again before it begins.
+            is_going_on = rollout.is_begun or rollout.target_id in self._in_hand
+            if is_going_on and judged[mine.target_id].target.is_own:
                 retry_at = self._ports.clock.now() + _FIRST_RETRY_SECONDS
                 return Hold(f"waits for {rollout.target_id}: Sidecar itself is updated last", retry_at=retry_at)
-            if rollout.is_prepared and not mine.touches.isdisjoint(rollout.touches):
+            if is_going_on and not mine.touches.isdisjoint(rollout.touches):
                 retry_at = self._ports.clock.now() + _FIRST_RETRY_SECONDS
                 return Hold(f"waits for {rollout.target_id}, whose update has it in hand", retry_at=retry_at)
             if rollout.target_id in now:
@@ -167,6 +174,16 @@ class Reconciler:
             held = await self._overtaken(rollout, judged)
         again = self._ports.clock.now() + _FIRST_RETRY_SECONDS  # nobody asks one whose rollout is open
         return held if held is None or held.retry_at is not None else replace(held, retry_at=again)
+
+    async def _pass_on(self, target: Target, cause: Cause) -> None:
+        """Ask for a pass of another one of the group, for this one was to look at all of it and may not come to it."""
+        if cause.kind not in _FOR_ALL or self._passed_on.get(target.id) == cause.at:
+            return
+        self._passed_on[target.id] = cause.at  # once: each try of this one has the same cause
+        others = [each for each in await self._group(target.id) if each.id != target.id]
+        waiting = {each.target_id for each in await self._ports.journal.open_rollouts() if each.is_prepared}
+        if (other := next((each for each in others if each.id not in waiting), None)) is not None:
+            self._ports.hints.add(other.id, cause)
 
     def _members(self, judged: Mapping[str, Judged]) -> list[Member]:
         return [

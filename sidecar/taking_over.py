@@ -15,17 +15,20 @@ from sidecar.app import SystemClock, build_drivers, registry_client, registry_cr
 from sidecar.core.decision import Cause
 from sidecar.core.rollout import Phase, Rollout
 from sidecar.core.target import Kind, State
-from sidecar.errors import SidecarError
-from sidecar.executor import Executor
+from sidecar.errors import SidecarError, Transient, Unreachable
+from sidecar.executor import Executor, facts_of
 from sidecar.handover import HandoverFile, HandoverJournal
 from sidecar.journal import SqliteJournal
 from sidecar.logs import FactLog, configure_logs
-from sidecar.ports import Journal, Ports
+from sidecar.ports import Clock, Events, Journal, Ports
 from sidecar.settings_model import Settings
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import state_of
 
 DONE, FAILED = 0, 1
+# Between two tries where the engine or the journal failed: doubled each time, to the most.
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 4.0
+_MOST_CONNECTS = 20
 _IS_UP = frozenset({State.RUNNING, State.RESTARTING, State.PAUSED})
 
 
@@ -60,7 +63,7 @@ async def take_over(settings: Settings) -> int:
         rollout = file.read()
         if rollout is None or _is_passed_on(rollout):
             return DONE
-        engine = await Engine.connect(settings.docker_host)
+        engine = await _connected(settings, clock, events)
         stack.push_async_callback(engine.close)
         journal = HandoverJournal(file, is_alone=_alone_on(engine), open_journal=_journal_of(settings, clock))
         credentials = registry_credentials(settings)
@@ -76,11 +79,46 @@ async def take_over(settings: Settings) -> int:
         executor = Executor(ports, turns=asyncio.Semaphore(1), stopping=stopping)
         cause = Cause("self-update", clock.now(), rollout.delivery_ids)
         try:
-            await executor.carry_out(rollout.as_target(), rollout, cause, until=_is_passed_on)
+            await carry_on(executor, file, cause, ports=ports)
         except SidecarError as error:
             events.publish("daemon.failed", reason=str(error))
             return FAILED  # started again by the engine
     return FAILED if stopping.is_set() else DONE
+
+
+async def carry_on(executor: Executor, file: HandoverFile, cause: Cause, *, ports: Ports) -> None:
+    """Carry out what was handed over, without limit: to be started anew a few times would count against the image.
+
+    Raises:
+        Refused: it cannot work until somebody changes something.
+    """
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    while (rollout := file.read()) is not None:
+        try:
+            await executor.carry_out(rollout.as_target(), rollout, cause, until=_is_passed_on)
+        except Transient as error:
+            ports.events.publish("rollout.delayed", **facts_of(rollout) | {"reason": str(error)})
+            await ports.clock.sleep(pause_seconds)
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+        else:
+            return
+
+
+async def _connected(settings: Settings, clock: Clock, events: Events) -> Engine:
+    """Find the engine, which may be away for a moment.
+
+    Raises:
+        Unreachable: it was not found for more than a minute.
+    """
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    for _ in range(_MOST_CONNECTS):
+        try:
+            return await Engine.connect(settings.docker_host)
+        except Unreachable as error:
+            events.publish("engine.failed", reason=str(error))
+        await clock.sleep(pause_seconds)
+        pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+    return await Engine.connect(settings.docker_host)
 
 
 def _is_passed_on(rollout: Rollout) -> bool:

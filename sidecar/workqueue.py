@@ -18,10 +18,15 @@ Pass = Callable[[str, Cause], Awaitable[float | None]]
 
 @dataclass(slots=True)
 class _Key:
-    """One target's place in the queue."""
+    """One target's place in the queue.
+
+    Attributes:
+        is_taken: what waits was given to the pass that runs as well.
+    """
 
     hinted: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: Cause | None = None
+    is_taken: bool = False
     due: float = 0.0
     not_before: float = float("-inf")
     is_running: bool = False
@@ -65,6 +70,7 @@ class WorkQueue:
         key = self._keys.setdefault(name, _Key())
         due = self._clock.monotonic() + delay_seconds
         key.due = due if key.waiting is None else min(key.due, due)
+        key.is_taken = False
         key.waiting = cause if key.waiting is None else key.waiting.merged(cause)
         if key.is_running:
             if delay_seconds <= 0:
@@ -86,7 +92,10 @@ class WorkQueue:
         if key is None or not key.hinted.is_set():
             return None
         key.hinted.clear()
-        return key.waiting if key.due <= self._clock.monotonic() else None
+        if key.is_taken or key.due > self._clock.monotonic():
+            return None
+        key.is_taken = key.waiting is not None
+        return key.waiting
 
     async def wait_for_hint(self, name: str, seconds: float) -> None:
         """Wait, but no longer than until somebody asks for this target."""
@@ -129,7 +138,7 @@ class WorkQueue:
             await self._clock.sleep(pause)
         if key.waiting is None or self._is_closed:
             return
-        cause, key.waiting = key.waiting, None
+        cause, key.waiting, key.is_taken = key.waiting, None, False
         key.hinted.clear()
         key.is_running = True
         key.not_before = self._clock.monotonic() + self._debounce_seconds

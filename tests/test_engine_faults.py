@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from sidecar.core.rollout import Phase
 from sidecar.errors import Unreachable
 from sidecar.targets._engine import EngineError, Silent
@@ -144,22 +146,22 @@ async def test_a_command_that_the_engine_knows_nothing_of_any_more_has_failed() 
 
 
 async def test_what_goes_along_and_cannot_be_started_holds_up_nothing() -> None:
-    """Its port is taken, for example: that is told, and the target is updated and free for the next update."""
-    world, starts = World(others={"net": dict(NETWORK)}), list[str]()
+    """Its port is taken, for example: after a minute that is told, and the target is free for the next update."""
+    world, starts = World(others={"net": dict(NETWORK)}), list[float]()
     start = world.engine.start
 
     async def refuse(ident: str) -> None:
         if world.engine.containers[ident]["name"] == "net":
-            starts.append(ident)
+            starts.append(world.clock.time)
             raise EngineError("port is already allocated", status=500)
         await start(ident)
 
     world.engine.start = refuse  # type: ignore[method-assign]
     await ends(world)
     assert world.phases()[-1] is Phase.SUCCEEDED
-    assert len(starts) == 3
-    (told,) = [line for line in world.events.named("rollout.noted") if "could not be started" in line["reason"]]
-    assert told["reason"] == "net, which goes with it, could not be started: port is already allocated"
+    assert starts[-1] - starts[0] >= 60
+    (told,) = [line for line in world.events.named("rollout.noted") if "given up" in line["reason"]]
+    assert told["reason"] == "net, which goes with it, is given up: port is already allocated"
 
 
 async def test_of_volumes_that_nobody_can_tell_any_more_none_is_removed() -> None:
@@ -175,3 +177,72 @@ async def test_of_volumes_that_nobody_can_tell_any_more_none_is_removed() -> Non
     begun = [each for each in world.journal.recorded if each.to.instance is not None]
     assert begun
     assert {tuple((each.plan or {})["volumes"]) for each in begun} == {()}
+
+
+@pytest.mark.parametrize("new", [Behaviour(), Behaviour(unhealthy_after=1.0)])
+async def test_what_shares_a_network_is_started_once_that_runs_again(new: Behaviour) -> None:
+    """The one in place restarts by its policy for ten seconds: `cannot join network of a non running container`."""
+    world = World(others={"net": dict(NETWORK)}, new=new)
+    start, began = world.engine.start, list[float]()
+
+    async def refuse(ident: str) -> None:
+        if world.engine.containers[ident]["name"] == "net":
+            began.append(world.clock.time)
+            if world.clock.time < began[0] + 10:
+                raise EngineError("cannot join network of a non running container", status=409)
+        await start(ident)
+
+    world.engine.start = refuse  # type: ignore[method-assign]
+    await ends(world)
+    assert (world.engine.named("net") or {})["up"]
+
+
+async def test_what_goes_along_and_cannot_be_made_again_holds_up_nothing() -> None:
+    """A folder that it binds is gone, for example: its target is free for the next update all the same."""
+    world = World(others={"net": dict(NETWORK)})
+    create = world.engine.create_container
+
+    async def refuse(body: Any, **more: Any) -> str:
+        if more["name"] == "net.sidecar-new":
+            raise EngineError("invalid mount config for type bind: bind source path does not exist", status=400)
+        return await create(body, **more)
+
+    world.engine.create_container = refuse  # type: ignore[method-assign]
+    await ends(world)
+    assert world.phases()[-1] is Phase.SUCCEEDED
+
+
+async def test_a_second_start_that_fails_slowly_counts() -> None:
+    """It ended after its first start, so that it is not `created` any more; the old one stays down for it."""
+    world, starts = World(restart="no", new=Behaviour(healthy_after=None, exits_after=1.0)), list[str]()
+    start = world.engine.start
+
+    async def slow(ident: str) -> None:
+        each = world.engine.containers[ident]
+        starts.append(ident)
+        if each["image"] == image_id("b") and len(starts) > 1:
+            world.clock.time += 60
+            each["error"], each["code"] = "runtime create failed: timed out", 128
+            raise Silent("it did not answer in time")
+        await start(ident)
+
+    world.engine.start = slow  # type: ignore[method-assign]
+    await ends(world, 1)
+    assert world.engine.containers[world.old_id]["up"]
+
+
+async def test_what_goes_along_and_fails_to_start_slowly_holds_up_nothing_after_a_rollback() -> None:
+    """It was stopped, not made again: that is not `created` either."""
+    world = World(others={"net": dict(NETWORK)}, new=Behaviour(unhealthy_after=1.0))
+    start = world.engine.start
+
+    async def slow(ident: str) -> None:
+        each = world.engine.containers[ident]
+        if each["name"] == "net":
+            world.clock.time += 60
+            each["error"], each["code"] = "runtime create failed: timed out", 128
+            raise Silent("it did not answer in time")
+        await start(ident)
+
+    world.engine.start = slow  # type: ignore[method-assign]
+    await ends(world)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from sidecar.core.decision import Cause, Resolved
+from sidecar.core.decision import Cause, Hold, Resolved
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Rollout
 from sidecar.core.target import Image
 from sidecar.errors import Refused, Transient
+from sidecar.targets._engine import EngineError
 from sidecar.targets.discovery import Scope
 from tests.fakes import Behaviour, FakeEngine, digest, image_id
 from tests.memory_journal import MemoryJournal
@@ -352,3 +354,58 @@ async def test_sidecar_itself_is_updated_last() -> None:
     assert await asyncio.gather(*passes) == [5.0]
     (held,) = [each for each in project.events.named("target.held") if each["target"] == "docker:own"]
     assert held["reason"] == "waits for docker:web: Sidecar itself is updated last"
+
+
+@pytest.mark.parametrize("why", ["hook", "create"])
+async def test_a_resync_looks_at_a_project_of_which_one_is_postponed(why: str) -> None:
+    """Of a project one target is enqueued, and its pass is to judge all of them."""
+    labels = {"web": {"sidecar.hook.pre-update": "ask"}} if why == "hook" else {}
+    project = Project({"db": "", "web": ""}, labels=labels)
+    project.engine.exits["ask"] = 75
+    if why == "create":
+        create = project.engine.create_container
+
+        async def refuse(body: Any, **more: Any) -> str:
+            if more["name"].startswith("shop-web"):
+                raise EngineError("no such volume driver", status=400)
+            return await create(body, **more)
+
+        project.engine.create_container = refuse  # type: ignore[method-assign]
+    project.offer("web", "b")
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    assert project.running() == {"db-1": "a", "web-1": "a"}
+    project.offer("db", "b")  # and no webhook
+    for _ in range(3):
+        project.clock.time += 21600
+        project.hints.asked = [("docker:shop-web-1", Cause("resync", project.clock.now()))]
+        for _ in range(20):
+            if project.hints.asked:
+                await project.reconciler.run_pass(*project.hints.asked.pop(0))
+    assert project.running() == {"db-1": "b", "web-1": "a"}
+
+
+async def test_one_that_could_not_be_created_does_not_hold_up_whose_network_it_has() -> None:
+    """`client` is a target of its own and lives in the network of `vpn`; its new image cannot be created."""
+    project = Project({"vpn": ""})
+    engine, vpn = project.engine, project.engine.named("shop-vpn-1") or {}
+    project.offer("client", "a")
+    engine.images[image_id("ca")] = engine.offered[image_id("ca")]
+    engine.tags["registry.test/client:1"] = image_id("ca")
+    engine.run("client", "registry.test/client:1", labels=LABELS, NetworkMode=f"container:{vpn['id']}")
+    create = engine.create_container
+
+    async def refuse(body: Any, **more: Any) -> str:
+        if body["Image"] == "registry.test/client:1" and engine.tags["registry.test/client:1"] == image_id("cb"):
+            raise EngineError("no command specified", status=400)  # its new image has none
+        return await create(body, **more)
+
+    engine.create_container = refuse  # type: ignore[method-assign]
+    project.offer("client", "b")
+    await project.reconciler.run_pass("docker:client", Cause("webhook", 0.0))
+    project.offer("vpn", "b")
+    for _ in range(5):
+        project.clock.time += 600
+        await project.reconciler.run_pass("docker:client", Cause("webhook", 0.0))
+        await project.reconciler.run_pass("docker:shop-vpn-1", Cause("webhook", 0.0))
+    verdict = project.reconciler.last["docker:shop-vpn-1"].verdict
+    assert project.running()["vpn-1"] == "b", verdict.reason if isinstance(verdict, Hold) else verdict

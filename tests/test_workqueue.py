@@ -322,3 +322,26 @@ async def test_stopping_waits_for_what_runs_and_starts_no_more(queue: WorkQueue,
     assert left == ["web"]
     assert [name for name, _, _ in passes.started] == ["web"]
     assert queue.depth == 2
+
+
+async def test_what_a_gate_took_is_not_given_again_when_it_is_woken(
+    queue: WorkQueue, passes: Passes, clock: StepClock
+) -> None:
+    """Each event of the engine would ask the registry again, and pull again what could not be pulled."""
+    heard: list[Cause | None] = []
+
+    async def gate(name: str) -> None:
+        for _ in range(3 if not heard else 0):
+            await queue.wait_for_hint(name, 60)
+            heard.append(queue.take_hint(name))
+
+    passes.lasts = gate
+    async with working(queue, passes):
+        queue.add("web", hint(0))
+        await clock.pass_by(3)
+        queue.add("web", hint(1))
+        for _ in range(2):
+            await clock.pass_by(1)
+            queue.wake("web")  # the container died, and was started by its policy
+        await clock.pass_by(1)
+    assert heard == [hint(1), None, None]

@@ -5,18 +5,15 @@ Which call is right is chosen by ``sequence`` and ``dependents``; nothing is cho
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
 
-from sidecar.core.gate import MOST_RESTARTS
 from sidecar.core.image import ImageRef
 from sidecar.core.rollout import Phase, Revision, Rollout
-from sidecar.core.target import State, Target
-from sidecar.errors import Transient
+from sidecar.core.target import Target
+from sidecar.errors import Refused, Transient
 from sidecar.ports import Events
 from sidecar.targets import calls, podman
 from sidecar.targets import containers as reading
@@ -31,6 +28,13 @@ from sidecar.targets.written import has_own_files, left_behind
 
 Json = dict[str, Any]
 
+# How long what goes with a target is tried to be had back: whose network it has may be started anew meanwhile.
+_PATIENCE_SECONDS = 60.0
+
+
+class _DidNotStart(Transient):
+    """The engine shows that a start failed whose answer did not come in time."""
+
 
 class Actor:
     """Acts on one engine."""
@@ -39,7 +43,8 @@ class Actor:
         self._engine = engine
         self._images = images
         self._events = events
-        self._failed_starts: Counter[tuple[str, str]] = Counter()
+        # Since when (engine's clock) a call for what goes with a target fails, by rollout and name.
+        self._failing_since: dict[tuple[str, str], float] = {}
 
     async def make(self, call: calls.Call | calls.Of, target: Target, rollout: Rollout) -> Rollout:
         """Make a call of the target, or of one that goes with it."""
@@ -103,15 +108,11 @@ class Actor:
         try:
             await self._engine.start(ident)
         except Silent as error:
-            seen = await self._engine.inspect_container(ident)
-            if (
-                seen is not None
-                and reading.state_of(seen[0]) is State.CREATED
-                and (why := seen[0]["State"].get("Error"))
-            ):
-                msg = f"starting {ident[:12]}: {why}, and no answer to it"
-                raise EngineError(msg, status=HTTPStatus.INTERNAL_SERVER_ERROR) from error
-            raise
+            inspected = await self._engine.inspect_container(ident)
+            if inspected is None or not (why := reading.start_error_of(inspected[0])):
+                raise
+            msg = f"starting {ident[:12]}, which took too long to be told: {why}"
+            raise _DidNotStart(msg) from error
 
     async def _grace_seconds(self, ident: str) -> int:
         inspected = await self._engine.inspect_container(ident)
@@ -221,13 +222,29 @@ class Actor:
     # --- what goes with it --------------------------------------------------------------------------------------------
 
     async def _make_of(self, name: str, call: calls.Call | calls.Blocked, rollout: Rollout) -> Rollout:
+        """Make a call of one that goes with the target; what cannot be had back for a while is told and given up."""
+        key = (rollout.id, name)
+        try:
+            made = await self._make_for(name, call, rollout)
+        except (EngineError, _DidNotStart, Refused) as error:
+            if not isinstance(call, calls.Create | calls.Start | calls.Restart):
+                raise
+            now = await self._engine.ping()
+            if now - self._failing_since.setdefault(key, now) < _PATIENCE_SECONDS:
+                raise
+            made = _given_up(name, call, rollout)  # or neither it nor anything newer would ever come to its end
+            self._tell(rollout, f"{name}, which goes with it, is given up: {error}")
+        self._failing_since.pop(key, None)
+        return made
+
+    async def _make_for(self, name: str, call: calls.Call | calls.Blocked, rollout: Rollout) -> Rollout:
         match call:
             case calls.Create():
                 await self._create_dependent(name, rollout)
             case calls.Rename(container_id=ident):
                 await self._engine.rename(ident, name)
             case calls.Start(container_id=ident) | calls.Restart(container_id=ident):
-                await self._start_dependent(name, call, rollout)
+                await self._make_plain(call)
                 return _with_done(rollout, name, started_id=ident)
             case calls.Pause(container_id=ident):
                 await self._make_plain(call)
@@ -238,18 +255,6 @@ class Actor:
             case plain:
                 await self._make_plain(plain)
         return rollout
-
-    async def _start_dependent(self, name: str, call: calls.Start | calls.Restart, rollout: Rollout) -> None:
-        """Start one, a few times if the engine cannot; then it is told and left, for its target waits for it."""
-        key = (rollout.id, call.container_id)
-        try:
-            await self._make_plain(call)
-        except EngineError as error:
-            self._failed_starts[key] += 1
-            if self._failed_starts[key] < MOST_RESTARTS:
-                raise
-            self._tell(rollout, f"{name}, which goes with it, could not be started: {error}")
-        del self._failed_starts[key]
 
     async def _create_dependent(self, name: str, rollout: Rollout) -> None:
         """Make it again on its own image, with what it had of containers that others stand for by now."""
@@ -266,7 +271,13 @@ class Actor:
             await copy(self._engine, copies, sources=[planned["id"]], container=created)
 
 
-def _with_done(rollout: Rollout, name: str, **done: str) -> Rollout:
+def _given_up(name: str, call: calls.Create | calls.Start | calls.Restart, rollout: Rollout) -> Rollout:
+    if isinstance(call, calls.Create):
+        return _with_done(rollout, name, is_given_up=True)
+    return _with_done(rollout, name, started_id=call.container_id)
+
+
+def _with_done(rollout: Rollout, name: str, **done: object) -> Rollout:
     """Give the rollout with what was done to which container of a dependent: it may be made once more after that."""
     plan: Mapping[str, Any] = rollout.plan or {}
     dependents = [each | done if each["name"] == name else each for each in plan["dependents"]]

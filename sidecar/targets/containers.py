@@ -96,6 +96,12 @@ def is_connected(container: Json, wanted: Iterable[str]) -> bool:
     return set(wanted) <= set((container.get("NetworkSettings") or {}).get("Networks") or {})
 
 
+def start_error_of(container: Json) -> str:
+    """Say why the last start of a container that does not run failed; empty where none did."""
+    state = container["State"]
+    return "" if state.get("Running") else str(state.get("Error") or "")
+
+
 def detail_of(container: Json) -> str:
     """Say what the engine knows of a container's trouble, for a reason; empty when it knows of none."""
     state = container["State"]

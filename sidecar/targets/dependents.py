@@ -51,6 +51,7 @@ class Dependent:
         stays: ids of the containers that it has something of and that stay.
         shares_namespace: it runs only while those do that it was made from.
         is_remade: it is made again; otherwise it only asks, by Compose's ``restart: true``, to be started anew.
+        is_given_up: it could not be made again for a while, and nobody waits for it any more.
         is_started, is_paused: that was done, for this rollout, to the container that there is now.
     """
 
@@ -62,6 +63,7 @@ class Dependent:
     stays: frozenset[str] = frozenset()
     shares_namespace: bool = False
     is_remade: bool = True
+    is_given_up: bool = False
     is_started: bool = False
     is_paused: bool = False
     current: Beside | None = None
@@ -156,10 +158,10 @@ def restore(dependents: Sequence[Dependent], *, goal: str, is_replaced: bool, is
     for each in dependents:
         if not each.is_remade or (each.current is None and each.candidate is None):
             continue  # somebody removed it
-        if not each.needs <= there.keys():
+        if each.is_given_up or not each.needs <= there.keys():
             if (left := _leave(each)) is not None:
                 return Of(each.name, left)
-            continue  # somebody removed what it needs
+            continue  # or somebody removed what it needs
         allowed = {goal, *each.stays, *(there[name] for name in each.needs)}
         is_first = each.current is not None and each.current.id == each.id
         is_stale = each.current is not None and ((is_first and is_replaced) or each.current.is_dangling)

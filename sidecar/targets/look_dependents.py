@@ -80,6 +80,7 @@ def _dependent(planned: Mapping[str, Any], entry: Json | None) -> Dependent:
     return Dependent(
         **{key: planned[key] for key in ("name", "id", "image_id", "is_remade", "shares_namespace")},
         run_state=State(planned["run_state"]),
+        is_given_up=bool(planned.get("is_given_up")),
         needs=frozenset(planned["needs"]),
         stays=frozenset(planned["stays"]),
         is_started=entry is not None and planned.get("started_id") == entry["Id"],

@@ -14,6 +14,7 @@ from sidecar.core.target import State
 from sidecar.errors import Postponed
 from sidecar.targets._engine import Engine
 from sidecar.targets.containers import detail_of, state_of
+from sidecar.targets.endpoints import networks
 from sidecar.targets.names import HELPER_SUFFIX
 from sidecar.targets.spec import CreateRequest
 
@@ -76,7 +77,8 @@ class Helper:
         if found is None:
             self._keep(rollout)
             found = await self._create(name, rollout)
-        if state_of(found) is State.CREATED:
+        if state_of(found) in (State.CREATED, State.EXITED):  # the engine leaves alone what somebody stopped
+            await self._connect(found, rollout)
             await self._engine.start(found["Id"])
         helper = name + HELPER_SUFFIX
         msg = f"{name} is updated by its helper {helper}, which is about to stop it; see `sidecar history`"
@@ -107,6 +109,13 @@ class Helper:
             msg = f"the helper of {name} was removed by somebody"
             raise Postponed(msg)
         return inspected[0]
+
+    async def _connect(self, helper: Json, rollout: Rollout) -> None:
+        """Put it on the networks that an engine before API 1.44 does not take when it is created."""
+        request, found = CreateRequest.from_json((rollout.plan or {})["request"]), networks(helper)
+        for connect in request.connects:
+            if connect.network not in found:
+                await self._engine.connect_network(connect.network, helper["Id"], {})
 
     async def _find(self, name: str) -> Json | None:
         inspected = await self._engine.inspect_container(name + HELPER_SUFFIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 
 from sidecar.core.decision import Cause, Hold
 from sidecar.core.rollout import Phase, Rollout
-from sidecar.errors import Postponed
+from sidecar.errors import Postponed, Unreachable
+from sidecar.executor import Executor
+from sidecar.taking_over import carry_on
 from sidecar.targets.discovery import Scope
 from sidecar.targets.own_container import Helper, helper_request
-from sidecar.targets.spec import CreateRequest
+from sidecar.targets.spec import Connect, CreateRequest
 from tests.core.values import rollout
-from tests.fakes import Bomb, Killed, image_id
+from tests.fakes import Bomb, Killed, failing_first, image_id
 from tests.test_crash import LABELS, TARGET, World, at_rest
 
 CAUSE = Cause("webhook", 0.0)
@@ -60,6 +63,17 @@ class Kept:
 
     def forget(self) -> None:
         self.is_forgotten = True
+
+
+class _File:
+    """What was handed over, as it was written down at first: the one that carries it on knows more."""
+
+    def __init__(self, handed: Rollout) -> None:
+        self._handed = handed
+
+    def read(self) -> Rollout | None:
+        """Give it."""
+        return self._handed
 
 
 @dataclass
@@ -167,3 +181,40 @@ async def test_the_daemon_hands_over_instead_of_stopping_itself() -> None:
     await reconciler.run_pass(TARGET, CAUSE)
     assert world.phases() == [Phase.UPDATING, Phase.ROLLING_BACK, Phase.ROLLED_BACK]
     at_rest(world, "a")
+
+
+async def test_the_helper_is_on_every_network_of_the_daemon() -> None:
+    """Before API 1.44 a create takes one network: that of a socket proxy may be the other."""
+    own = Own()
+    own.world.engine.api_version = (1, 41)
+    request = CreateRequest(body=BODY, connects=(Connect(network="socket-proxy", endpoint={}),))
+    await own.hand_over(replace(own.value, plan={"request": request.to_json()}))
+    helper = own.world.engine.named(HELPER)
+    assert helper is not None
+    assert set(helper["networks"]) == {"shop", "socket-proxy"}
+
+
+async def test_a_helper_that_somebody_stopped_is_started_again() -> None:
+    """`docker stop $(docker ps -q)`, then `docker start sidecar`: an engine does not start such a one again."""
+    own = Own()
+    value = own.value
+    await own.hand_over(value)
+    own.world.engine.end(own.world.engine.named(HELPER) or {}, 1)  # what `take-over` gives on SIGTERM
+    await own.hand_over(value)
+    assert (own.world.engine.named(HELPER) or {})["up"]
+
+
+async def test_an_engine_that_is_away_for_a_moment_says_nothing_against_an_image() -> None:
+    """The helper tries again by itself: that its engine starts it anew three times is taken for its image's doing."""
+    own = Own()
+    world = own.world
+    world.own_helper, world.scope = own.helper, Scope(own_id=world.old_id)
+    await world.reconciler().run_pass(TARGET, CAUSE)
+    helper, handed = world.engine.named(HELPER) or {}, own.kept.rollouts[-1]
+    world.scope, world.own_helper = Scope(own_id=helper["id"]), None
+    world.engine.fails["stop"] = failing_first(5, Unreachable("connection refused"))
+    ports = world.ports()
+    executor = Executor(ports, turns=asyncio.Semaphore(1), stopping=asyncio.Event())
+    await carry_on(executor, _File(handed), CAUSE, ports=ports)  # type: ignore[arg-type]
+    assert (world.engine.named("web") or {})["image"] == image_id("b")
+    assert len(world.events.named("rollout.delayed")) >= 1
