@@ -8,12 +8,27 @@ from typing import Any
 import pytest
 
 from sidecar.core.rollout import Phase
-from sidecar.errors import Unreachable
+from sidecar.errors import Refused, Unreachable
 from sidecar.targets._engine import EngineError, Silent
-from tests.fakes import Behaviour, FakeEngine, image_id
-from tests.test_crash import HOOKS, LABELS, NETWORK, REF, Bomb, World, ends, self_removing, started_first
+from tests.fakes import Behaviour, FakeEngine, failing_first, image_id
+from tests.test_crash import HOOKS, LABELS, NETWORK, REF, TARGET, Bomb, World, ends, self_removing, started_first
 from tests.test_meanwhile import after, web
 from tests.test_reconciler import remove
+
+
+def fail_slowly(world: World, is_meant: Callable[[dict[str, Any]], object]) -> None:
+    """Let starts of some containers fail after longer than a call waits: only the engine shows it."""
+    start = world.engine.start
+
+    async def slow(ident: str) -> None:
+        each = world.engine.containers[ident]
+        if is_meant(each):
+            world.clock.time += 60
+            each["error"], each["code"] = "runtime create failed: timed out", 128
+            raise Silent("it did not answer in time")
+        await start(ident)
+
+    world.engine.start = slow  # type: ignore[method-assign]
 
 
 def made_late(world: World, name: str, at: int, tag_was_back_at: str, **options: Any) -> None:
@@ -59,17 +74,7 @@ async def test_what_removes_itself_is_made_again_of_the_right_image_too() -> Non
 async def test_an_image_whose_start_fails_slowly_is_given_up() -> None:
     """The engine says no after longer than a call waits for it: the old one does not stay down for that."""
     world = World()
-    start = world.engine.start
-
-    async def slow(ident: str) -> None:
-        each = world.engine.containers[ident]
-        if each["image"] == image_id("b"):
-            world.clock.time += 60
-            each["error"], each["code"] = "runtime create failed: timed out", 128
-            raise Silent("it did not answer in time")
-        await start(ident)
-
-    world.engine.start = slow  # type: ignore[method-assign]
+    fail_slowly(world, lambda each: each["image"] == image_id("b"))
     await ends(world, 1)
     assert world.engine.containers[world.old_id]["up"]
 
@@ -214,19 +219,8 @@ async def test_what_goes_along_and_cannot_be_made_again_holds_up_nothing() -> No
 
 async def test_a_second_start_that_fails_slowly_counts() -> None:
     """It ended after its first start, so that it is not `created` any more; the old one stays down for it."""
-    world, starts = World(restart="no", new=Behaviour(healthy_after=None, exits_after=1.0)), list[str]()
-    start = world.engine.start
-
-    async def slow(ident: str) -> None:
-        each = world.engine.containers[ident]
-        starts.append(ident)
-        if each["image"] == image_id("b") and len(starts) > 1:
-            world.clock.time += 60
-            each["error"], each["code"] = "runtime create failed: timed out", 128
-            raise Silent("it did not answer in time")
-        await start(ident)
-
-    world.engine.start = slow  # type: ignore[method-assign]
+    world = World(restart="no", new=Behaviour(healthy_after=None, exits_after=1.0))
+    fail_slowly(world, lambda each: each["image"] == image_id("b") and each["finished_at"])
     await ends(world, 1)
     assert world.engine.containers[world.old_id]["up"]
 
@@ -234,15 +228,16 @@ async def test_a_second_start_that_fails_slowly_counts() -> None:
 async def test_what_goes_along_and_fails_to_start_slowly_holds_up_nothing_after_a_rollback() -> None:
     """It was stopped, not made again: that is not `created` either."""
     world = World(others={"net": dict(NETWORK)}, new=Behaviour(unhealthy_after=1.0))
-    start = world.engine.start
-
-    async def slow(ident: str) -> None:
-        each = world.engine.containers[ident]
-        if each["name"] == "net":
-            world.clock.time += 60
-            each["error"], each["code"] = "runtime create failed: timed out", 128
-            raise Silent("it did not answer in time")
-        await start(ident)
-
-    world.engine.start = slow  # type: ignore[method-assign]
+    fail_slowly(world, lambda each: each["name"] == "net")
     await ends(world)
+    assert world.phases()[-1] is Phase.ROLLED_BACK
+
+
+async def test_what_can_never_be_done_any_more_is_taken_back() -> None:
+    """The new one was made and the engine refuses what comes next: it goes, and nothing is rejected."""
+    world = World()
+    world.engine.fails["stop"] = failing_first(1, Refused("the engine does not allow it"))
+    await ends(world, 1)
+    assert world.phases()[-1] is Phase.ROLLED_BACK
+    assert [each["name"] for each in world.engine.containers.values()] == ["web"]
+    assert await world.journal.rejected(TARGET, "registry.test/web") == {}

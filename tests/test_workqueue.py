@@ -103,6 +103,19 @@ def hint(number: int = 0) -> Cause:
     return Cause("webhook", 1.0 + number, (f"d{number}",))
 
 
+def listening(queue: WorkQueue, passes: Passes, *, times: int) -> list[Cause | None]:
+    """Let the first pass wait so often, as in a gate, and note what it took each time."""
+    heard: list[Cause | None] = []
+
+    async def gate(name: str) -> None:
+        while len(heard) < times:
+            await queue.wait_for_hint(name, 60)
+            heard.append(queue.take_hint(name))
+
+    passes.lasts = gate
+    return heard
+
+
 async def test_the_first_hint_of_a_quiet_target_starts_a_pass_at_once(queue: WorkQueue, passes: Passes) -> None:
     """No time passes between the hint and its pass."""
     async with working(queue, passes):
@@ -269,14 +282,7 @@ async def test_a_gate_that_is_woken_takes_nothing_that_still_settles(
     queue: WorkQueue, passes: Passes, clock: StepClock
 ) -> None:
     """A tag that may move a second time is not looked up early because something else happened."""
-    heard: list[Cause | None] = []
-
-    async def gate(name: str) -> None:
-        if not heard:
-            await queue.wait_for_hint(name, 60)
-            heard.append(queue.take_hint(name))
-
-    passes.lasts = gate
+    heard = listening(queue, passes, times=1)
     async with working(queue, passes):
         queue.add("web", hint(0))
         await clock.pass_by(3)
@@ -328,14 +334,7 @@ async def test_what_a_gate_took_is_not_given_again_when_it_is_woken(
     queue: WorkQueue, passes: Passes, clock: StepClock
 ) -> None:
     """Each event of the engine would ask the registry again, and pull again what could not be pulled."""
-    heard: list[Cause | None] = []
-
-    async def gate(name: str) -> None:
-        for _ in range(3 if not heard else 0):
-            await queue.wait_for_hint(name, 60)
-            heard.append(queue.take_hint(name))
-
-    passes.lasts = gate
+    heard = listening(queue, passes, times=3)
     async with working(queue, passes):
         queue.add("web", hint(0))
         await clock.pass_by(3)

@@ -196,9 +196,8 @@ def _gate(rollout: Rollout, observed: Observed) -> Rollout | Step | Wait | _Sett
     detail = f" ({observed.detail})" if observed.detail else ""
     asked_at, started_at = rollout.start_asked_at, observed.started_at
     if asked_at is not None and started_at is not None and started_at >= asked_at:
-        return _with_start_counted(
-            rollout
-        )  # we died, or lost the answer: what it does to the host is its image's doing as well
+        # We died, or lost the answer: what it does to the host is its image's doing as well.
+        return _with_start_counted(rollout)
     if observed.state in (State.CREATED, State.EXITED):
         return _start(rollout, observed, detail)
     if observed.restarts >= MOST_RESTARTS:
