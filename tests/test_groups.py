@@ -409,3 +409,15 @@ async def test_one_that_could_not_be_created_does_not_hold_up_whose_network_it_h
         await project.reconciler.run_pass("docker:shop-vpn-1", Cause("webhook", 0.0))
     verdict = project.reconciler.last["docker:shop-vpn-1"].verdict
     assert project.running()["vpn-1"] == "b", verdict.reason if isinstance(verdict, Hold) else verdict
+
+
+async def test_each_try_of_what_is_postponed_asks_nobody_again() -> None:
+    """It is tried every few seconds on behalf of one resync, which looks at the others of its project once."""
+    project = Project({"db": "", "web": ""}, labels={"web": {"sidecar.hook.pre-update": "ask"}})
+    project.engine.exits["ask"] = 75
+    project.offer("web", "b")
+    await project.reconciler.run_pass("docker:shop-web-1", Cause("webhook", 0.0))
+    resync = Cause("resync", 1.0)
+    for _ in range(3):
+        await project.reconciler.run_pass("docker:shop-web-1", resync)
+    assert project.hints.asked.count(("docker:shop-db-1", resync)) == 1

@@ -15,6 +15,7 @@ from sidecar.targets.containers import (
     health_of,
     image_of,
     parse_time,
+    start_error_of,
     state_of,
     was_stopped,
 )
@@ -148,3 +149,11 @@ def test_an_image_is_known_by_the_digests_of_its_targets_repository() -> None:
     expected = Image(id="sha256:id", digests=frozenset({Digest(f"sha256:{HEX}")}), platform="linux/arm64/v8")
     assert image_of(inspected, "sha256:id", ref) == expected
     assert image_of(None, "sha256:id", ref) == Image(id="sha256:id")
+
+
+@pytest.mark.parametrize(
+    "is_running, error, said", [(False, "no shell", "no shell"), (True, "no shell", ""), (False, "", "")]
+)
+def test_why_a_start_failed_is_said_of_what_does_not_run(is_running: bool, error: str, said: str) -> None:
+    """An engine that clears its error late says nothing against a start that came about."""
+    assert start_error_of({"State": {"Running": is_running, "Error": error}}) == said

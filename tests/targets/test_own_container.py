@@ -218,3 +218,15 @@ async def test_an_engine_that_is_away_for_a_moment_says_nothing_against_an_image
     await carry_on(executor, _File(handed), CAUSE, ports=ports)  # type: ignore[arg-type]
     assert (world.engine.named("web") or {})["image"] == image_id("b")
     assert len(world.events.named("rollout.delayed")) >= 1
+
+
+async def test_a_helper_is_put_on_a_network_once() -> None:
+    """An engine refuses to connect what is connected, and a helper that somebody stopped would never run again."""
+    own = Own()
+    own.world.engine.api_version = (1, 41)
+    request = CreateRequest(body=BODY, connects=(Connect(network="socket-proxy", endpoint={}),))
+    value = replace(own.value, plan={"request": request.to_json()})
+    await own.hand_over(value)
+    own.world.engine.end(own.world.engine.named(HELPER) or {}, 1)
+    await own.hand_over(value)
+    assert own.world.engine.calls.count(f"connect {HELPER} socket-proxy") == 1
